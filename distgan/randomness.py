@@ -43,7 +43,7 @@ STREAMS = {
 
 
 def philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Philox4x32-10: four 32-bit words, as int64 tensors, from a counter of four and a key of two."""
+    """Philox4x32-10: four 32-bit words (int64) from four words of counter and two of key."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
