@@ -73,18 +73,23 @@ class Update:
             )
 
 
+def _nothing() -> None:
+    """What most stages do on entry."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stretch of training: `rounds` rounds of its updates, in order.
 
     `train` names, for a learner, the submodules that learn in this stage; a learner that is
-    not named learns whole.
+    not named learns whole. `enter` is called on every rank when the stage begins or is resumed.
     """
 
     name: str
     rounds: int
     updates: tuple[Update, ...]
     train: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    enter: Callable[[], None] = _nothing
 
 
 @dataclass
@@ -95,6 +100,10 @@ class Progress:
     round: int = 0
     update: int = 0
     total_rounds: int = 0
+
+    @property
+    def place(self) -> str:
+        return f"round {self.total_rounds}, update {self.update}"
 
     def state_dict(self) -> dict[str, int]:
         return dict(vars(self))
