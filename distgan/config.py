@@ -7,10 +7,11 @@ Defaults stand here and in each method's own `Config`, nowhere else. A YAML file
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +33,31 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "lr", self.lr, "above 0")
-        require(
-            self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0"
-        )
-        require(
-            self.clip_weights is None or self.clip_weights > 0,
-            "clip_weights",
-            self.clip_weights,
-            "above 0",
-        )
+        require(all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        for key in ("clip_norm", "clip_weights"):
+            bound = vars(self)[key]
+            require(bound is None or bound > 0, key, bound, "above 0, or null for none")
         require(self.ema is None or 0 < self.ema < 1, "ema", self.ema, "between 0 and 1")
-        if self.schedule != "constant" and self.decay_updates is None:
-            raise ValueError(f"schedule={self.schedule} needs decay_updates, the update it ends at")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.momentum and self.name != "sgd":
+            raise ValueError(f"momentum={self.momentum} is sgd's, but name={self.name}")
+        require(self.warmup_updates >= 0, "warmup_updates", self.warmup_updates, "at least 0")
+        require(0 <= self.final <= 1, "final", self.final, "in [0, 1], a share of lr")
+        if self.schedule == "constant" and self.decay_updates is not None:
+            raise ValueError(f"decay_updates={self.decay_updates} needs schedule=linear or cosine")
+        if self.schedule != "constant":
+            if self.decay_updates is None:
+                raise ValueError(f"schedule={self.schedule} needs decay_updates, where it ends")
+            require(
+                self.decay_updates > self.warmup_updates,
+                "decay_updates",
+                self.decay_updates,
+                f"above warmup_updates={self.warmup_updates}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +74,11 @@ class DataConfig:
     max_bad_samples: int = 0  # damaged samples a run may replace before it stops
 
     def __post_init__(self) -> None:
-        require(self.image_size >= 16, "data.image_size", self.image_size, "at least 16")
-        require(self.shuffle_block >= 1, "data.shuffle_block", self.shuffle_block, "at least 1")
-        require(self.shuffle_window >= 1, "data.shuffle_window", self.shuffle_window, "at least 1")
-        require(self.loaders >= 0, "data.loaders", self.loaders, "at least 0")
-        require(
-            self.max_bad_samples >= 0, "data.max_bad_samples", self.max_bad_samples, "at least 0"
-        )
+        require(self.image_size >= 16, "image_size", self.image_size, "at least 16")
+        require(self.shuffle_block >= 1, "shuffle_block", self.shuffle_block, "at least 1")
+        require(self.shuffle_window >= 1, "shuffle_window", self.shuffle_window, "at least 1")
+        require(self.loaders >= 0, "loaders", self.loaders, "at least 0")
+        require(self.max_bad_samples >= 0, "max_bad_samples", self.max_bad_samples, "at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +96,16 @@ class EngineConfig:
     max_failures: int = 3  # restarts of the worker group by Ray
 
     def __post_init__(self) -> None:
-        require(self.workers >= 1, "engine.workers", self.workers, "at least 1")
-        require(self.accumulate >= 1, "engine.accumulate", self.accumulate, "at least 1")
+        for key in ("workers", "accumulate", "timeout_seconds", "check_ranks_every"):
+            require(vars(self)[key] >= 1, key, vars(self)[key], "at least 1")
+        require(
+            self.threads is None or self.threads >= 1,
+            "threads",
+            self.threads,
+            "at least 1, or null",
+        )
+        require(self.cpus_per_worker > 0, "cpus_per_worker", self.cpus_per_worker, "above 0")
+        require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +116,8 @@ class CheckpointConfig:
     keep: int = 2  # newest ones kept, beside those at the end of a stage
 
     def __post_init__(self) -> None:
-        require(self.every >= 1, "checkpoint.every", self.every, "at least 1")
-        require(self.keep >= 1, "checkpoint.keep", self.keep, "at least 1")
+        require(self.every >= 1, "every", self.every, "at least 1")
+        require(self.keep >= 1, "keep", self.keep, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +127,10 @@ class LogConfig:
     every: int = 20  # rounds between lines of metrics
     pictures_every: int = 500  # rounds between pictures; 0: none
     tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.every >= 1, "every", self.every, "at least 1")
+        require(self.pictures_every >= 0, "pictures_every", self.pictures_every, "at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +151,13 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
+        plain = self.name is None or self.name.strip(". ") == self.name != ""
+        require(
+            plain and not set("/\\:") & set(self.name or ""), "name", self.name, "a folder's name"
+        )
+        require(
+            self.stages is None or len(self.stages) > 0, "stages", self.stages, "named, or null"
+        )
         require(self.overfit is None or self.overfit >= 1, "overfit", self.overfit, "at least 1")
 
 
@@ -143,19 +174,14 @@ def load_config(
 
     `methods` maps a method's name (`method.name`) to its frozen config dataclass.
     """
-    from omegaconf import OmegaConf  # here, so that the engine imports without it
-    from omegaconf.errors import OmegaConfBaseException
-
-    given = OmegaConf.merge(_read_with_base(Path(path)), _read_overrides(overrides))
-    name = OmegaConf.select(given, "method.name")
-    if name not in methods:
-        raise ValueError(f"method.name must be one of {sorted(methods)}, got {name!r}")
-    schema = OmegaConf.structured(Config(method=methods[name]()))
-    _refuse_unknown(OmegaConf.to_container(given), OmegaConf.to_object(schema))
-    try:
-        config = OmegaConf.to_object(OmegaConf.merge(schema, given))
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{path}: {error.full_key}: {error.msg or error}") from error
+    given: Any = _read_with_base(Path(path))
+    for word in overrides:
+        given = _merged(given, _read_override(word))
+    method = given.get("method")
+    name = method.get("name") if isinstance(method, dict) else None
+    if not isinstance(name, str) or name not in methods:
+        raise ValueError(f"method.name must be one of {', '.join(sorted(methods))}, got {name!r}")
+    config = _filled(Config(method=methods[name]()), given, "")
     assert isinstance(config, Config)
     return config
 
@@ -167,44 +193,141 @@ def save_config(config: Config, path: str | Path) -> None:
 
 def config_text(config: Config) -> str:
     """The resolved config as YAML."""
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf  # here, so that the engine imports without it
 
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def _read_with_base(path: Path, seen: tuple[Path, ...] = ()) -> Any:
-    from omegaconf import OmegaConf
-
+def _read_with_base(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"config file {path} does not exist")
     if path.resolve() in seen:
         raise ValueError(f"{path}: its base: files form a circle")
-    given = OmegaConf.load(path)
-    if not OmegaConf.is_dict(given):
-        raise ValueError(f"{path}: a config file is a mapping of keys to values")
+    given = _read_yaml(path.read_text(), str(path))
     base = given.pop("base", None)
     if base is None:
         return given
-    parent = _read_with_base(path.parent / base, (*seen, path.resolve()))
-    return OmegaConf.merge(parent, given)
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: base must be one file's name, got {base!r}")
+    return _merged(_read_with_base(path.parent / base, (*seen, path.resolve())), given)
 
 
-def _read_overrides(overrides: Sequence[str]) -> Any:
+def _read_override(word: str) -> dict[str, Any]:
+    """`a.b=value` as a nested mapping; the value is YAML."""
+    keys, is_assignment, value = word.partition("=")
+    if not is_assignment or not all(key.isidentifier() for key in keys.split(".")):
+        raise ValueError(f"overrides look like key.subkey=value, got {word!r}")
+    inner: Any = _read_yaml(f"value: {value}", word).get("value")
+    for key in reversed(keys.split(".")):
+        inner = {key: inner}
+    return inner
+
+
+def _read_yaml(text: str, source: str) -> dict[str, Any]:
+    """A YAML mapping in plain containers. Doubled keys are errors, 1e-3 is a number."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    for word in overrides:
-        if "=" not in word or word.startswith("-"):
-            raise ValueError(f"overrides look like key.subkey=value, got {word!r}")
-    return OmegaConf.from_dotlist(list(overrides))
+    try:
+        given = OmegaConf.to_container(OmegaConf.create(text))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(given, dict) or given == {text: None}:
+        raise ValueError(f"{source}: a config is a mapping of keys to values")
+    return {str(key): value for key, value in given.items()}
 
 
-def _refuse_unknown(given: Any, schema: Any, prefix: str = "") -> None:
-    """Name the first key of `given` that the dataclass `schema` lacks, with the nearest ones."""
-    if not (isinstance(given, dict) and is_dataclass(schema)):
-        return
-    known = [f.name for f in fields(schema)]
+def _merged(below: Any, above: Any) -> Any:
+    """`above` wins, key by key where both are mappings."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {key: _merged(below.get(key), value) for key, value in above.items()}
+
+
+def _filled(default: Any, given: Any, prefix: str) -> Any:
+    """The dataclass `default` with the values of `given`; errors name the whole dotted key."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{prefix[:-1]} must be a mapping of keys to values, got {given!r}")
+    known = [f.name for f in fields(default)]
+    hints, values = get_type_hints(type(default)), {}
     for key, value in given.items():
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=3) or known
-            raise ValueError(f"unknown key {prefix}{key!s}; did you mean {', '.join(near)}?")
-        _refuse_unknown(value, vars(schema)[key], f"{prefix}{key}.")
+            raise ValueError(f"unknown key {prefix}{key}; {_suggestion(default, str(key), prefix)}")
+        values[key] = _converted(value, hints[key], vars(default)[key], f"{prefix}{key}")
+    try:
+        return replace(default, **values)
+    except ValueError as error:  # from __post_init__, which knows its own keys only
+        named = str(error).startswith(prefix)
+        raise ValueError(str(error) if named else f"{prefix}{error}") from error
+
+
+def _suggestion(schema: Any, key: str, prefix: str) -> str:
+    known = [f.name for f in fields(schema)]
+    near = [prefix + name for name in difflib.get_close_matches(key, known, n=3)]
+    near = near or [name for name in _keys(schema, prefix) if name.endswith(f".{key}")]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known here: {', '.join(prefix + name for name in known)}"
+
+
+def _keys(schema: Any, prefix: str) -> Iterator[str]:
+    for name, value in vars(schema).items():
+        yield f"{prefix}{name}"
+        if is_dataclass(value):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _converted(value: Any, hint: Any, default: Any, key: str) -> Any:
+    """`value` as what the annotation `hint` says, or a ValueError naming key and value."""
+    if is_dataclass(default):
+        return _filled(default, value, f"{key}.")
+    if isinstance(value, str) and "${" in value:
+        raise ValueError(f"{key} must be a plain value; nothing is filled in for {value!r}")
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return _converted_optional(value, arguments, hint, key)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _filled(hint(), value, f"{key}.")
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        inner = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        if len(inner) == len(value):
+            parts = zip(value, inner, strict=True)
+            return tuple(_converted(v, h, None, f"{key}[{i}]") for i, (v, h) in enumerate(parts))
+    if origin is dict and isinstance(value, dict):
+        return {str(k): _converted(v, arguments[1], None, f"{key}.{k}") for k, v in value.items()}
+    if type(value) is hint or (type(value) is int and hint in (float, str)):
+        return hint(value)
+    raise ValueError(f"{key} must be {_in_words(hint)}, got {value!r}")
+
+
+def _converted_optional(value: Any, choices: tuple[Any, ...], hint: Any, key: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    real = [choice for choice in choices if choice is not type(None)]
+    for choice in real:
+        try:
+            return _converted(value, choice, None, key)
+        except ValueError:
+            if len(real) == 1 and (is_dataclass(choice) or get_origin(choice) is tuple):
+                raise  # it names the very part that is wrong
+    raise ValueError(f"{key} must be {_in_words(hint)}, got {value!r}")
+
+
+def _in_words(hint: Any) -> str:
+    plain = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    if hint in plain:
+        return plain[hint]
+    if hint is type(None):
+        return "null"
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_in_words(argument) for argument in arguments)
+    if get_origin(hint) is tuple:
+        count = "" if arguments[-1] is ... else f" of {len(arguments)}"
+        return f"a list{count}, each {_in_words(arguments[0])}"
+    return "a mapping of keys to values"

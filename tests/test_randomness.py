@@ -120,7 +120,7 @@ def test_uniform_along_every_axis(axis: str) -> None:
         draws = torch.cat([uniforms(Draw(5, 1, step), along[:256]) for step in range(256)])
     else:
         draws = uniforms(Draw(5, 1, 0), zero, **{axis: along})
-    assert 0 <= draws.min() and draws.max() < 1
+    assert draws.min() >= 0 and draws.max() < 1
     seen = np.bincount((draws * bins).long().numpy(), minlength=bins)
     expected = count / bins
     chi_square = float(((seen - expected) ** 2).sum() / expected)
