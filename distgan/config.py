@@ -147,6 +147,7 @@ class Config:
     seed: int = 0
     stages: tuple[str, ...] | None = None  # the stages to play, by name; None: all
     init_from: str | None = None  # a run or checkpoint whose weights this run starts from
+    init_networks: tuple[str, ...] | None = None  # which of its networks; None: all both have
     overfit: int | None = None  # train on the first N samples only, a check that learning works
 
     def __post_init__(self) -> None:

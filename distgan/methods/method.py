@@ -1,0 +1,53 @@
+"""What the engine asks of a method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import nn
+
+from distgan.config import Config, OptimizerConfig
+from distgan.engine.log import Log
+from distgan.engine.loop import Stream
+from distgan.engine.stages import Stage
+from distgan.engine.world import World
+
+
+class Method(Protocol):
+    """One paper: its networks, its losses, its algorithm.
+
+    Built from the whole config in every process; it reads no rank but `world`'s, and its
+    networks are made from torch's generator, seeded alike everywhere.
+    """
+
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, OptimizerConfig]
+
+    def __init__(self, config: Config, world: World) -> None: ...
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Raise a ValueError for what cannot work, before anything starts."""
+        ...
+
+    def algorithm(self) -> tuple[Stage, ...]: ...
+
+    def streams(self) -> Mapping[str, Stream]:
+        """This rank's streams, by the names that updates use. Called once, after `__init__`."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with: at least `data` and `vocabulary` digests."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def show(self, log: Log, stage: Stage, step: int) -> None:
+        """Draw pictures for the log, on the first rank alone."""
+        ...
+
+    def comment(self, metrics: dict[str, float]) -> list[str]:
+        """What the numbers mean, in plain words; empty when all is well."""
+        ...

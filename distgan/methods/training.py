@@ -1,0 +1,171 @@
+"""One run from its config to its end, in one process of the world. Every launcher calls `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distgan.config import Config, config_text
+from distgan.engine import checkpoint
+from distgan.engine.learner import Learner
+from distgan.engine.log import Log
+from distgan.engine.loop import Players
+from distgan.engine.stages import Stage
+from distgan.engine.trainer import Trainer
+from distgan.engine.world import World
+from distgan.methods import METHODS
+from distgan.methods.method import Method
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: to its end or stopped before, with the last logged numbers."""
+
+    finished: bool
+    metrics: dict[str, float]
+
+
+def check(config: Config) -> None:
+    """Raise a ValueError naming key and value for what cannot work. Opens data, trains nothing."""
+    METHODS[config.method.name].check(config)
+
+
+def train(
+    config: Config,
+    run: Path,
+    world: World,
+    *,
+    resume: bool,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_checkpoint: Callable[[dict[str, float]], None] = lambda _: None,
+    build: Callable[[Config, World], Method] | None = None,
+) -> Outcome:
+    """Train until the last stage ends or `should_stop` holds on some rank. Every rank calls it.
+
+    With `resume` it goes on from the newest whole checkpoint in `run`, if there is one.
+    `on_checkpoint(metrics)` is called on every rank after each checkpoint. `build` makes the
+    method; by default the one that `method.name` names.
+    """
+    prepare_torch(config)
+    method = (build or METHODS[config.method.name])(config, world)
+    stages = choose_stages(method.algorithm(), config.stages)
+    players = Players(
+        learners=build_learners(method, config, world),
+        streams=method.streams(),
+        world=world,
+        seed=config.seed,
+        accumulate=config.engine.accumulate,
+    )
+    check_batches(players)
+    store = checkpoint.Store(run / "checkpoints", keep=config.checkpoint.keep)
+    state = _starting_point(config, store, players, resume=resume)
+    if world.is_first:
+        store = store.claim()
+    start = state["progress"]["total_rounds"] if state else 0
+    log = Log(run, config.log, sum(s.rounds for s in stages), world.is_first, start)
+    trainer = Trainer(
+        config=config,
+        stages=stages,
+        players=players,
+        store=store,
+        log=log,
+        identity=identity(config, stages, method),
+        extra=method,
+        show=method.show,
+        comment=method.comment,
+        should_stop=should_stop,
+        on_checkpoint=on_checkpoint,
+    )
+    if state is None and config.init_from is not None:
+        initialise_from(
+            config.init_from, config.init_networks, players, trainer.identity["vocabulary"]
+        )
+    if state:
+        trainer.load_state_dict(state)
+        log.say(f"resumed at {trainer.progress.place}")
+    try:
+        finished = trainer.run()
+    finally:
+        log.close()
+    return Outcome(finished, trainer.metrics)
+
+
+def prepare_torch(config: Config) -> None:
+    """Threads and the seed that every rank's networks are made from."""
+    if config.engine.threads is not None:
+        torch.set_num_threads(config.engine.threads)
+    torch.manual_seed(config.seed)
+
+
+def build_learners(method: Method, config: Config, world: World) -> dict[str, Learner]:
+    """The method's networks on their device, in their precision, with their optimizers."""
+    dtype = torch.float64 if config.engine.precision == "float64" else torch.float32
+    autocast = torch.bfloat16 if config.engine.precision == "bf16" else None
+    return {
+        name: Learner(
+            name,
+            network.to(world.device, dtype),
+            method.optimizers[name],
+            world,
+            autocast=autocast,
+        )
+        for name, network in method.networks.items()
+    }
+
+
+def choose_stages(stages: tuple[Stage, ...], names: tuple[str, ...] | None) -> tuple[Stage, ...]:
+    """The stages to play, in the algorithm's order; a ValueError names one it does not have."""
+    known = [stage.name for stage in stages]
+    for name in names or ():
+        if name not in known:
+            raise ValueError(f"stages: {name!r} is not one of {', '.join(known)}")
+    return tuple(s for s in stages if names is None or s.name in names)
+
+
+def check_batches(players: Players) -> None:
+    """Every gradient pass on every rank needs a sample."""
+    least = players.world.size * players.accumulate
+    for name, stream in players.streams.items():
+        if stream.rows < least:
+            raise ValueError(
+                f"a batch of {stream.rows} from {name} is too small for "
+                f"engine.workers={players.world.size} x engine.accumulate={players.accumulate}"
+            )
+
+
+def identity(config: Config, stages: tuple[Stage, ...], method: Method) -> dict[str, Any]:
+    """What a checkpoint carries to be recognised and rebuilt by."""
+    return {
+        "stages": [f"{stage.name}: {stage.rounds}" for stage in stages],
+        "config": config_text(config),
+        **method.identity(),
+    }
+
+
+def initialise_from(
+    path: str, networks: tuple[str, ...] | None, players: Players, vocabulary: object
+) -> None:
+    """Start from another run's weights: those of `networks`, or of all networks both have."""
+    state = checkpoint.load(checkpoint.find(path))
+    if state["identity"]["vocabulary"] != vocabulary:
+        raise ValueError(f"init_from={path}: its vocabulary is not this run's")
+    for name in networks or [n for n in players.learners if n in state["learners"]]:
+        if name not in state["learners"] or name not in players.learners:
+            raise ValueError(f"init_networks: no network {name!r} in this run and in {path}")
+        try:
+            players.learners[name].network.load_state_dict(state["learners"][name]["network"])
+        except RuntimeError as error:
+            raise ValueError(f"init_from={path}: {name} does not fit: {error}") from error
+
+
+def _starting_point(
+    config: Config, store: checkpoint.Store, players: Players, *, resume: bool
+) -> Mapping[str, Any] | None:
+    """The state to go on from; all ranks take the checkpoint that the first rank found."""
+    found = store.latest() if resume and players.world.is_first else None
+    name = players.world.share(str(found) if found else None)
+    return checkpoint.load(str(name)) if name else None
