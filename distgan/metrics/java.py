@@ -22,8 +22,10 @@ METEOR_JAR = Path("meteor", "meteor-1.5.jar")
 METEOR_HEAP = "-Xmx2G"  # its paraphrase table needs most of that
 
 PUNCTUATION = frozenset(
-    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"]
-    + [".", "?", "!", ",", ":", "-", "--", "...", ";"]
+    [
+        *("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"),
+        *(".", "?", "!", ",", ":", "-", "--", "...", ";"),
+    ]
 )
 """What coco-caption drops after tokenising. The brackets never match, tokens being lower case by
 then; published scores are computed so, hence ours."""
