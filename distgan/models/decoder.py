@@ -5,6 +5,7 @@ Letters: I images, R rows (captions being written, several an image), T words, V
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, Self
 
 from torch import Tensor
@@ -18,6 +19,10 @@ class State(Protocol):
 
     def rows(self, index: Tensor) -> Self:
         """The states of rows `index` (int64), in that order; rows may repeat."""
+        ...
+
+    def join(self, others: Sequence[Self]) -> Self:
+        """These rows, then those of each of `others`; all have read equally many words."""
         ...
 
 
