@@ -1,0 +1,83 @@
+"""From an image file's bytes to a square uint8 tensor, and on the device to network input."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from PIL.Image import Transpose
+from torch import Tensor
+
+from distgan.data.damage import UnreadableImage
+
+MAX_PIXELS = 80_000_000  # more are refused: a small file can unfold into gigabytes
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+_ORIENTATION = 0x0112  # EXIF's tag, and what to do about each value
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def decode(data: bytes, size: int) -> Tensor:
+    """(3, size, size) uint8 RGB: the shorter side resized to `size` pixels, the middle cut out.
+
+    Grey, CMYK, palette and 16-bit images become RGB, transparent ones lie on white, EXIF
+    rotation is applied, JPEGs are decoded at a reduced size where that loses nothing.
+    UnreadableImage for anything that cannot be decoded whole.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImage(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+            scale = size / min(width, height)
+            wide, high = max(size, round(width * scale)), max(size, round(height * scale))
+            # twice the target leaves the antialiasing of the final resize its input
+            image.draft(None, (2 * wide, 2 * high))
+            turn = _UPRIGHT.get(_orientation(image))
+            fitted = ImageOps.fit(_rgb(image), (size, size), Image.Resampling.BILINEAR)
+            upright = fitted if turn is None else fitted.transpose(turn)
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(str(error)) from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+        if isinstance(error, UnreadableImage):
+            raise
+        raise UnreadableImage(f"undecodable image of {len(data)} bytes: {error}") from error
+    return torch.from_numpy(np.array(upright)).permute(2, 0, 1).contiguous()
+
+
+def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 (..., 3, height, width) to zero mean and unit deviation by ImageNet's statistics."""
+    mean = torch.tensor(IMAGENET_MEAN, dtype=dtype, device=images.device)[:, None, None]
+    std = torch.tensor(IMAGENET_STD, dtype=dtype, device=images.device)[:, None, None]
+    return (images.to(dtype) / 255 - mean) / std
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except (SyntaxError, ValueError, TypeError, OSError, struct.error):
+        return 1  # garbled EXIF says nothing about the picture itself
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits a pixel
+        values = np.asarray(image).astype(np.float64)
+        return Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        above = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
+    return image.convert("RGB")

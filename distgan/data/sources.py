@@ -1,0 +1,192 @@
+"""What a stream draws from: numbered items, each read without regard to the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distgan.data.damage import DamagedSample
+from distgan.data.dataset import Split
+from distgan.data.shard_index import FACTUAL
+from distgan.data.texts import words_of
+from distgan.data.vocabulary import PAD, Tokens
+
+Item = dict[str, Any]
+"""One sample's part of a batch: tensors without the batch dimension."""
+
+
+class Source(Protocol):
+    """Numbered items. Picklable, for the processes that read ahead."""
+
+    @property
+    def digest(self) -> str:
+        """Names what the items are, so that a stream resumes on the same ones only."""
+        ...
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, item: int) -> Item:
+        """Raises DamagedSample for an item that cannot be used."""
+        ...
+
+    def id(self, item: int) -> int:
+        """The sample's number in its split, the `id` of batches."""
+        ...
+
+    def key(self, item: int) -> str: ...
+
+
+class CaptionedImages:
+    """Pairs of an image and one caption; an epoch goes over every caption once.
+
+    Items hold `words` (max_length,) and `style` (its place in the dataset's styles, factual
+    captions have the number after the last), and `image` (3, image_size, image_size) if a size
+    is given. `styles` chooses captions by style, FACTUAL for those without; None takes all.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        vocabulary: Tokens,
+        max_length: int,
+        *,
+        styles: str | Sequence[str] | None = None,
+        image_size: int | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self.split, self.vocabulary = split, vocabulary
+        self.max_length, self.image_size = max_length, image_size
+        codes = split.caption_styles()
+        self._captions = np.flatnonzero(_chosen(split, codes, styles))[:limit]
+        self._rows = split.caption_rows()[self._captions]
+        self._styles = codes[self._captions]
+        self.digest = _digest(split.dataset.digest, split.name, self._captions.tolist())
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def __getitem__(self, item: int) -> Item:
+        text = self.split.caption(int(self._captions[item])).text
+        if not words_of(text):
+            row = self.id(item)
+            reason = f"a caption has no words: {text!r}"
+            raise DamagedSample(self.split.shard(row), self.key(item), reason)
+        sample: Item = {
+            "words": encode_words(self.vocabulary, text, self.max_length),
+            "style": torch.tensor(int(self._styles[item])),
+        }
+        if self.image_size is not None:
+            sample["image"] = self.split.image(self.id(item), self.image_size)
+        return sample
+
+    def id(self, item: int) -> int:
+        return int(self._rows[item])
+
+    def key(self, item: int) -> str:
+        return self.split.key(self.id(item))
+
+
+class Images:
+    """Every image of a split, with or without captions; decoded if a size is given."""
+
+    def __init__(
+        self, split: Split, image_size: int | None = None, *, limit: int | None = None
+    ) -> None:
+        self.split, self.image_size = split, image_size
+        self._length = min(len(split), limit or len(split))
+        self.digest = _digest(split.dataset.digest, split.name, self._length)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, item: int) -> Item:
+        if self.image_size is None:
+            return {}
+        return {"image": self.split.image(item, self.image_size)}
+
+    def id(self, item: int) -> int:
+        return item
+
+    def key(self, item: int) -> str:
+        return self.split.key(item)
+
+
+class Lines:
+    """Lines of text that belong to no image, by style: `words` (max_length,) and `style`.
+
+    `styles` gives the order in which styles are numbered (a dataset's `styles`); by default
+    that of the mapping.
+    """
+
+    def __init__(
+        self,
+        texts: Mapping[str, Sequence[str]],
+        vocabulary: Tokens,
+        max_length: int,
+        *,
+        styles: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self.vocabulary, self.max_length = vocabulary, max_length
+        numbers = {style: i for i, style in enumerate(styles or texts)}
+        unknown = sorted(set(texts) - set(numbers))
+        if unknown:
+            raise ValueError(f"text of styles {unknown}, but the styles are {sorted(numbers)}")
+        lines = [(s, n, line) for s, ls in texts.items() for n, line in enumerate(ls, 1)][:limit]
+        if not lines:
+            raise ValueError(f"no lines of text in styles {sorted(texts)}")
+        self._keys = [f"{style}:{number}" for style, number, _ in lines]
+        self._texts = [line for _, _, line in lines]
+        self._styles = [numbers[style] for style, _, _ in lines]
+        self.digest = _digest(self._keys, self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, item: int) -> Item:
+        text = self._texts[item]
+        if not words_of(text):
+            raise DamagedSample("text", self.key(item), f"a line has no words: {text!r}")
+        return {
+            "words": encode_words(self.vocabulary, text, self.max_length),
+            "style": torch.tensor(self._styles[item]),
+        }
+
+    def id(self, item: int) -> int:
+        return item
+
+    def key(self, item: int) -> str:
+        return self._keys[item]
+
+
+def encode_words(vocabulary: Tokens, text: str, max_length: int) -> Tensor:
+    """(max_length,) int64: the words with END where it fits, then PAD."""
+    ids = vocabulary.encode(text, max_length)
+    return torch.tensor(ids + [PAD] * (max_length - len(ids)))
+
+
+def _chosen(
+    split: Split, codes: np.ndarray[Any, Any], styles: str | Sequence[str] | None
+) -> np.ndarray[Any, Any]:
+    names = (*split.dataset.styles, FACTUAL)
+    wanted = names if styles is None else (styles,) if isinstance(styles, str) else tuple(styles)
+    unknown = sorted(set(wanted) - set(names))
+    if unknown:
+        raise ValueError(f"{split.dataset.path} has no style {unknown}; it has {names}")
+    chosen = np.isin(codes, [names.index(style) for style in wanted])
+    if not chosen.any():
+        counts = split.dataset.manifest.captions.get(split.name, {})
+        raise ValueError(
+            f"{split.dataset.path}: split {split.name!r} has no captions of styles {wanted}; "
+            f"it has {counts or 'none at all'}"
+        )
+    return chosen
+
+
+def _digest(*facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

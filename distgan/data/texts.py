@@ -1,0 +1,43 @@
+"""Lines of text: reading them, and the normal form in which words are compared."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+_BETWEEN_WORDS = dict.fromkeys(map(ord, "-/\u2010\u2011\u2012\u2013\u2014\u2015"), " ") | {
+    ord("&"): " and "
+}
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words without punctuation, as COCO captioners prepare them.
+
+    Dashes and slashes part words, `&` is read as `and`, other punctuation and symbols vanish
+    (`don't` becomes `dont`).
+    """
+    spaced = unicodedata.normalize("NFKC", text).lower().translate(_BETWEEN_WORDS)
+    kept = "".join(c for c in spaced if c.isspace() or unicodedata.category(c)[0] not in "PSC")
+    return kept.split()
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text file that are not blank.
+
+    Errors name the file, and the line: not UTF-8, a line without words, no lines at all.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"text file {path} does not exist")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}: line {line} is not UTF-8 (byte {error.start})") from error
+    lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for number, line in lines:
+        if not words_of(line):
+            raise ValueError(f"{path}: line {number} has no words: {line!r}")
+    if not lines:
+        raise ValueError(f"{path}: no lines")
+    return [line for _, line in lines]
