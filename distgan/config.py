@@ -13,6 +13,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+PATH = {"path": "always"}
+WORD_OR_PATH = {"path": "if it is there"}
+"""Metadata of a field that holds, or may hold, a file's name: see `with_absolute_paths`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -64,9 +68,10 @@ class OptimizerConfig:
 class DataConfig:
     """Which shards a run reads and how."""
 
-    path: str = ""  # a dataset made by launch/prepare.py
-    styled: str | None = None  # a dataset with styled captions; default: `path` itself
-    style: str = "all"  # a style's name, `all` (one generator told the style), or a text file
+    path: str = field(default="", metadata=PATH)  # a dataset made by launch/prepare.py
+    styled: str | None = field(default=None, metadata=PATH)  # with styled captions; None: `path`
+    # a style's name, `all` (one generator that is told the style), or a text file
+    style: str = field(default="all", metadata=WORD_OR_PATH)
     image_size: int = 224  # pixels, square
     shuffle_block: int = 256  # neighbours that stay together on disk reads
     shuffle_window: int = 4096  # samples mixed with each other
@@ -143,10 +148,11 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
     name: str | None = None  # the run's folder under `out`; None: the config file's name and time
-    out: str = "runs"
+    out: str = field(default="runs", metadata=PATH)
     seed: int = 0
     stages: tuple[str, ...] | None = None  # the stages to play, by name; None: all
-    init_from: str | None = None  # a run or checkpoint whose weights this run starts from
+    # a run or checkpoint whose weights this run starts from
+    init_from: str | None = field(default=None, metadata=PATH)
     init_networks: tuple[str, ...] | None = None  # which of its networks; None: all both have
     overfit: int | None = None  # train on the first N samples only, a check that learning works
 
@@ -197,6 +203,24 @@ def config_text(config: Config) -> str:
     from omegaconf import OmegaConf  # here, so that the engine imports without it
 
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def with_absolute_paths(config: Any, root: Path) -> Any:
+    """The config with its file names taken from `root`: a worker may stand in another folder.
+
+    URIs stay as they are, and so does a bare word that names no file where a word is as good
+    (`style: positive`).
+    """
+    changed: dict[str, Any] = {}
+    for entry in fields(config):
+        value = vars(config)[entry.name]
+        if is_dataclass(value):
+            changed[entry.name] = with_absolute_paths(value, root)
+        elif entry.metadata.get("path") and value and "://" not in value:
+            path = root / Path(value).expanduser()
+            is_word = entry.metadata["path"] != "always" and "/" not in value and not path.exists()
+            changed[entry.name] = value if is_word else str(path.resolve())
+    return replace(config, **changed)
 
 
 def _read_with_base(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from distgan.config import (
     load_config,
     require,
     save_config,
+    with_absolute_paths,
 )
 
 
@@ -176,3 +177,17 @@ def test_python_users_get_the_same_checks() -> None:
         CheckpointConfig(keep=0)
     with pytest.raises(ValueError, match=r"decay_updates must be above warmup_updates=5, got 5"):
         OptimizerConfig(schedule="linear", warmup_updates=5, decay_updates=5)
+
+
+def test_paths_become_absolute_and_words_stay(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").touch()
+    config = with_absolute_paths(
+        load(file, "data.path=shapes", "data.styled=s3://bucket/x", "data.style=lines.txt"),
+        tmp_path,
+    )
+    assert config.data.path == str(tmp_path / "shapes")
+    assert config.data.styled == "s3://bucket/x"
+    assert config.data.style == str(tmp_path / "lines.txt")
+    assert (config.out, config.init_from) == (str(tmp_path / "runs"), None)
+    assert with_absolute_paths(load(file, "data.style=positive"), tmp_path).data.style == "positive"
+    assert with_absolute_paths(config, Path("/elsewhere")) == config
