@@ -126,7 +126,7 @@ class Critic(nn.Module):
         """What the critic uses of I images: regions (I, K, C) and style (I,) int64.
 
         One that was built without an image or a style leaves it out. `separate` heads take
-        None for regions where there are no pictures; then only score 0 can be given.
+        None for regions where there are no pictures: then score 1 is 0, no verdict.
         """
         keys = values = told = None
         if self.attention is not None and regions is not None:
@@ -140,10 +140,7 @@ class Critic(nn.Module):
         return CriticContext(keys, values, told)
 
     def forward(self, words: Tensor, context: CriticContext, image: Tensor) -> Tensor:
-        """Scores (R, H) of words (R, T) int64; image (R,) int64 names each row's image.
-
-        H is `num_scores`; 1 where `separate` heads were shown no regions: score 0 alone.
-        """
+        """Scores (R, H), H = `num_scores`, of words (R, T); image (R,) int64: each row's image."""
         return self.judge(self.embed(words), words != PAD, context, image)
 
     def embed(self, words: Tensor) -> Tensor:
@@ -189,9 +186,13 @@ class GRUCritic(Critic):
         layers: int = 1,
         attention_size: int = 128,
         attention_heads: int = 4,
+        word_dropout: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
-        """`hidden_size` of each direction, and of the judges."""
+        """`hidden_size` of each direction, and of the judges.
+
+        `word_dropout` acts on embedded words, `dropout` before the score.
+        """
         super().__init__(
             num_words,
             max_length,
@@ -207,14 +208,14 @@ class GRUCritic(Critic):
         state_size, match_size = 2 * hidden_size, 2 * hidden_size + 2 * attention_size
         joint_size = state_size if channels is None else match_size
         self.reader = BothWays(embedding_size, hidden_size, layers)
-        self.dropout = nn.Dropout(dropout)
+        self.word_dropout, self.dropout = nn.Dropout(word_dropout), nn.Dropout(dropout)
         if heads == "joint":
             self.judges = nn.ModuleList([WordPool(joint_size, hidden_size, style_size)])
         else:
             self.judges = nn.ModuleList(
                 [WordPool(state_size, hidden_size, style_size), WordPool(match_size, hidden_size)]
             )
-        self.scores = nn.ModuleList(_score(2 * hidden_size) for _ in self.judges)
+        self.scores = nn.ModuleList(_scorer(2 * hidden_size) for _ in self.judges)
 
     def forward_embedded(
         self, embedded: Tensor, real: Tensor, context: CriticContext, image: Tensor
@@ -225,18 +226,16 @@ class GRUCritic(Critic):
     def judge(
         self, embedded: Tensor, real: Tensor, context: CriticContext, image: Tensor
     ) -> Tensor:
-        states = self.reader(self.dropout(embedded), real)
+        states = self.reader(self.word_dropout(embedded), real)
         style = self._style(context, image)
         match = self._match(states, context, image)
-        if self.num_scores == 2:
-            seen = [(states, style)] + ([] if match is None else [(match, None)])
-        else:
-            seen = [(states if match is None else match, style)]
-        scores = [
-            score(self.dropout(judge(features, real, told)))
-            for judge, score, (features, told) in zip(self.judges, self.scores, seen, strict=False)
-        ]
-        return torch.cat(scores, -1)
+        if self.num_scores == 1:
+            return self._score(0, states if match is None else match, real, style)
+        text = self._score(0, states, real, style)
+        return _beside(text, None if match is None else self._score(1, match, real, None))
+
+    def _score(self, head: int, features: Tensor, real: Tensor, style: Tensor | None) -> Tensor:
+        return self.scores[head](self.dropout(self.judges[head](features, real, style)))
 
 
 class TextCNNCritic(Critic):
@@ -294,23 +293,22 @@ class TextCNNCritic(Critic):
         if heads == "joint" and channels is not None:
             sizes = [text_size + match_size]
         self.highways = nn.ModuleList(Highway(size) for size in sizes)
-        self.scores = nn.ModuleList(_score(size) for size in sizes)
+        self.scores = nn.ModuleList(_scorer(size) for size in sizes)
 
     def judge(
         self, embedded: Tensor, real: Tensor, context: CriticContext, image: Tensor
     ) -> Tensor:
         embedded = self.word_dropout(embedded) * real[..., None]
-        features = [self._read(embedded, real, self._style(context, image))]
+        text = self._read(embedded, real, self._style(context, image))
+        match = None
         if context.keys is not None:
-            match = self._match(self.reader(embedded, real), context, image)
-            features.append(self.matcher(match, real))
+            match = self.matcher(self._match(self.reader(embedded, real), context, image), real)
         if self.num_scores == 1:
-            features = [torch.cat(features, -1)]
-        scores = [
-            score(self.dropout(highway(feature)))
-            for highway, score, feature in zip(self.highways, self.scores, features, strict=False)
-        ]
-        return torch.cat(scores, -1)
+            return self._score(0, text if match is None else torch.cat([text, match], -1))
+        return _beside(self._score(0, text), None if match is None else self._score(1, match))
+
+    def _score(self, head: int, features: Tensor) -> Tensor:
+        return self.scores[head](self.dropout(self.highways[head](features)))
 
     def _read(self, embedded: Tensor, real: Tensor, style: Tensor | None) -> Tensor:
         """(R, maps): each window's strongest answer among those that begin at a real word."""
@@ -374,6 +372,41 @@ class Highway(nn.Module):
         return gate * self.change(x).relu() + (1 - gate) * x
 
 
+CRITICS: dict[str, type[GRUCritic] | type[TextCNNCritic]] = {
+    "gru": GRUCritic,
+    "textcnn": TextCNNCritic,
+}
+
+
+def build_critic(
+    name: str,
+    num_words: int,
+    max_length: int,
+    *,
+    channels: int | None = None,
+    num_styles: int | None = None,
+    heads: Heads = "joint",
+    embedding_size: int = 256,
+    hidden_size: int = 256,
+    word_dropout: float = 0.0,
+    dropout: float = 0.0,
+) -> Critic:
+    """The critic `name` of `CRITICS`; the rest as in its constructor."""
+    if name not in CRITICS:
+        raise ValueError(f"critic must be one of {list(CRITICS)}, got {name!r}")
+    return CRITICS[name](
+        num_words,
+        max_length,
+        channels=channels,
+        num_styles=num_styles,
+        heads=heads,
+        embedding_size=embedding_size,
+        hidden_size=hidden_size,
+        word_dropout=word_dropout,
+        dropout=dropout,
+    )
+
+
 def seqgan_windows(max_length: int) -> tuple[tuple[int, int], ...]:
     """SeqGAN's (words, maps) pairs for captions of up to `max_length` words.
 
@@ -385,9 +418,14 @@ def seqgan_windows(max_length: int) -> tuple[tuple[int, int], ...]:
     return (*shorter, (max_length, 160))
 
 
-def _score(size: int) -> nn.Linear:
+def _scorer(size: int) -> nn.Linear:
     # A Wasserstein loss gives a score's bias no gradient but rounding noise.
     return nn.Linear(size, 1, bias=False)
+
+
+def _beside(text: Tensor, match: Tensor | None) -> Tensor:
+    """(R, 2) of text and match scores (R, 1); an unseen image gets the match score 0."""
+    return torch.cat([text, torch.zeros_like(text) if match is None else match], -1)
 
 
 def _reverse(x: Tensor, real: Tensor) -> Tensor:

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from distgan import losses
-from distgan.models.critics import Critic, GRUCritic, RegionAttention, TextCNNCritic, seqgan_windows
+from distgan.models.critics import (
+    Critic,
+    GRUCritic,
+    RegionAttention,
+    TextCNNCritic,
+    build_critic,
+    seqgan_windows,
+)
 from distgan.models.decoder import END, PAD
 
 V, T, I, R, K, C, STYLES = 20, 8, 3, 7, 5, 6, 2  # noqa: E741
@@ -142,8 +149,8 @@ def test_text_alone_gets_the_text_score(kind: str, words: Tensor, regions: Tenso
     critic = build(kind, channels=C, num_styles=STYLES, heads="separate")
     both = critic(words, critic.look(regions, STYLE), IMAGE)
     text = critic(words, critic.look(None, STYLE), IMAGE)
-    assert text.shape == (R, 1)
     assert torch.equal(text[:, 0], both[:, 0])
+    assert torch.equal(text[:, 1], torch.zeros(R, dtype=torch.float64))
 
 
 @every_critic
@@ -194,8 +201,9 @@ def test_the_gradient_penalty_reaches_the_weights(
 
 
 @every_critic
-def test_dropout_is_off_when_scoring(kind: str, words: Tensor) -> None:
-    critic = build(kind, dropout=0.5)
+@pytest.mark.parametrize("which", ["dropout", "word_dropout"])
+def test_dropout_is_off_when_scoring(kind: str, which: str, words: Tensor) -> None:
+    critic = build(kind, **{which: 0.5})
     context = critic.look(None, None)
     assert torch.equal(critic(words, context, IMAGE), critic(words, context, IMAGE))
     critic.train()
@@ -254,7 +262,19 @@ def test_windows_are_the_authors_for_their_lengths() -> None:
         assert widths == sorted(set(widths)) and widths[-1] == length
 
 
+@pytest.mark.parametrize("name, kind", [("gru", GRUCritic), ("textcnn", TextCNNCritic)])
+def test_critics_are_built_by_name(name: str, kind: type[Critic], words: Tensor) -> None:
+    critic = build_critic(name, V, T, num_styles=STYLES, embedding_size=4, hidden_size=4)
+    assert isinstance(critic, kind)
+    assert critic(words, critic.look(None, STYLE), IMAGE).shape == (R, 1)
+    critic.train()  # none of the dropouts is on unless asked for
+    context = critic.look(None, STYLE)
+    assert torch.equal(critic(words, context, IMAGE), critic(words, context, IMAGE))
+
+
 def test_what_a_user_may_get_wrong() -> None:
+    with pytest.raises(ValueError, match=r"critic must be one of .* got 'lstm'"):
+        build_critic("lstm", V, T)
     with pytest.raises(ValueError, match="heads must be joint or separate, got 'both'"):
         build("gru", heads="both")
     with pytest.raises(ValueError, match="heads=separate needs an image"):
