@@ -8,7 +8,8 @@ h_0 and c_0 are affine in the mean region, and p(x_t) is a softmax of an affine 
 The scores e' carry no bias: softmax ignores it, yet under Adam its rounding noise alone sets
 workers apart. A style, where there is one, adds W_s s to the gates and joins the start.
 
-Letters: I images, K regions, D size of a region, R rows, T words, V vocabulary, H hidden, A attention.
+Letters: I images, K regions, D size of a region, R rows, T words, V vocabulary, H hidden,
+A attention.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import dropout, embedding_bag
 
 from distgan.models.decoder import PAD, START
 
@@ -146,7 +147,7 @@ class AttentionCaptioner(nn.Module):
         attention e (B, T, K) that produced them; words (B, T) int64."""
         context = self.look(regions, style)
         inputs = torch.cat([torch.full_like(words[:, :1], START), words[:, :-1]], 1)
-        gates = self.word_gates(F.dropout(self.embedding(inputs), self.dropout, self.training))
+        gates = self.word_gates(dropout(self.embedding(inputs), self.dropout, self.training))
         if context.style_gates is not None:
             gates = gates + context.style_gates[:, None]
         h, c = context.h, context.c
@@ -159,7 +160,7 @@ class AttentionCaptioner(nn.Module):
             attended.append(seen)
             weights.append(e)
         both = torch.cat([torch.stack(hidden, 1), torch.stack(attended, 1)], 2)
-        logits = self._barred(self.readout(F.dropout(both, self.dropout, self.training)))
+        logits = self._barred(self.readout(dropout(both, self.dropout, self.training)))
         return logits, torch.stack(weights, 1)
 
     def _attend(self, h: Tensor, keys: Tensor) -> Tensor:
@@ -185,4 +186,4 @@ def _weighted_rows(weights: Tensor, regions: Tensor, image: Tensor) -> Tensor:
     images, K, D = regions.shape
     places = image[:, None] * K + torch.arange(K, device=image.device)
     table = regions.reshape(images * K, D)
-    return F.embedding_bag(places, table, per_sample_weights=weights.to(table.dtype), mode="sum")
+    return embedding_bag(places, table, per_sample_weights=weights.to(table.dtype), mode="sum")

@@ -9,7 +9,7 @@ import torch
 from distgan.models.captioner import AttentionCaptioner
 from distgan.models.decoder import PAD, START
 
-I, K, D, V, T = 3, 4, 5, 9, 6
+B, K, D, V, T = 3, 4, 5, 9, 6
 
 
 @pytest.fixture(params=[0, 3], ids=["plain", "styled"])
@@ -21,7 +21,7 @@ def captioner(request: pytest.FixtureRequest) -> AttentionCaptioner:
 
 
 def inputs(captioner: AttentionCaptioner) -> tuple:
-    regions = torch.randn(I, K, D, dtype=torch.float64)
+    regions = torch.randn(B, K, D, dtype=torch.float64)
     style = torch.tensor([2, 0, 1]) if captioner.num_styles else None
     words = torch.tensor([[4, 5, 2, 0, 0, 0], [6, 7, 8, 4, 5, 6], [2, 0, 0, 0, 0, 0]])
     return regions, words, style
@@ -61,7 +61,7 @@ def test_forward_is_the_papers_equations(captioner: AttentionCaptioner) -> None:
     regions, words, style = inputs(captioner)
     logits, attention = captioner(regions, words, style)
     p = {name: value.detach().numpy() for name, value in captioner.state_dict().items()}
-    for row in range(I):
+    for row in range(B):
         chosen = None if style is None else int(style[row])
         expected = slow_caption(p, regions[row].numpy(), words[row].tolist(), chosen)
         np.testing.assert_allclose(logits[row].softmax(1).detach(), expected[0], atol=1e-13)
@@ -95,8 +95,8 @@ def test_steps_on_gathered_rows_equal_forward(captioner: AttentionCaptioner) -> 
 
 def test_style_moves_the_distribution_and_is_required() -> None:
     captioner = AttentionCaptioner(V, T, D, embedding=7, hidden=6, attention=8, num_styles=2)
-    regions, words = torch.randn(I, K, D), torch.full((I, T), 4)
-    zero, one = (captioner(regions, words, torch.full((I,), s))[0].softmax(-1) for s in (0, 1))
+    regions, words = torch.randn(B, K, D), torch.full((B, T), 4)
+    zero, one = (captioner(regions, words, torch.full((B,), s))[0].softmax(-1) for s in (0, 1))
     assert (zero - one).abs().amax() > 1e-3
     with pytest.raises(ValueError, match="num_styles is 2"):
         captioner(regions, words)
@@ -140,7 +140,7 @@ def test_word_vectors_are_copied_except_unknown_rows() -> None:
 
 def test_dropout_acts_in_training_only() -> None:
     captioner = AttentionCaptioner(V, T, D, embedding=7, hidden=6, attention=8, dropout=0.5)
-    regions, words = torch.randn(I, K, D), torch.full((I, T), 4)
+    regions, words = torch.randn(B, K, D), torch.full((B, T), 4)
     first, second = captioner(regions, words)[0], captioner(regions, words)[0]
     assert not torch.equal(first, second)
     captioner.eval()
