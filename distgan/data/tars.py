@@ -56,13 +56,17 @@ def members(path: Path) -> Iterator[Member]:
         raise DamagedShard(f"{path}: damaged after {last}: neither a header nor the end follows")
 
 
-def header_names(block: bytes, name: str, size: int) -> bool:
-    """Is this block a sound header of that file? Long names (PAX) only have their sum checked."""
+def header_belongs(block: bytes, key: str, size: int) -> bool:
+    """Is this block a sound header of a file of that key and size?
+
+    Of names above 100 bytes, which PAX keeps elsewhere, only the size is compared.
+    """
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.TarError:
         return False
-    return info.size == size and (info.name == name or len(name.encode()) > 100)
+    known = len(key.encode()) > 90 or info.name.removeprefix("./").startswith(f"{key}.")
+    return known and info.size == size
 
 
 def padded(size: int) -> int:
