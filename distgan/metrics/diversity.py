@@ -1,7 +1,4 @@
-"""How varied captions are: of a finished set (strings) and of a batch in training (tensors).
-
-B captions of T words, PAD behind them (see distgan/models/decoder.py).
-"""
+"""How varied a set of captions is; words are apart by spaces."""
 
 from __future__ import annotations
 
@@ -9,11 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
-
-import torch
-from torch import Tensor
-
-from distgan.models.decoder import END, PAD
 
 BLEU_ORDER = 4
 EPSILON = 0.1  # what a count of no match becomes: method 1 of Chen and Cherry (2014)
@@ -28,7 +20,7 @@ class AdjectiveUse(NamedTuple):
 
 
 def diversity(captions: Sequence[str], training: Iterable[str] | None = None) -> dict[str, float]:
-    """Numbers of a set of captions, words apart by spaces.
+    """Numbers of a set of captions.
 
     `distinct_1..3`: distinct n-grams over all n-grams; `vocabulary`: distinct words; `length`:
     mean words; `repeats`: share of captions that stutter (see `stutters`); `duplicates`: share
@@ -99,25 +91,6 @@ def adjective_use(captions: Sequence[str], adjectives: Collection[str]) -> Adjec
     return AdjectiveUse(entropy + 0.0, sum(shares[:4]), dict(counts.most_common()))
 
 
-def batch_diversity(words: Tensor) -> dict[str, Tensor]:
-    """Numbers of sampled captions, words (B, T) int64: 0-d float64 tensors on the same device.
-
-    `length` (END included), `endless` (share without END), `distinct_2`, `repeats` (share that
-    stutter), `duplicates` (share equal to an earlier one). Nothing waits for the device.
-    """
-    real = words != PAD
-    pairs = words[:, :-1] * 2**32 + words[:, 1:]
-    pairs = torch.where(real[:, 1:], pairs, -1).flatten()
-    several = torch.stack([_stuttering(words, real, n) for n in (1, 2, 3)]).any(0)
-    return {
-        "length": real.sum(1).double().mean(),
-        "endless": 1 - (words == END).any(1).double().mean(),
-        "distinct_2": _distinct(pairs).double() / real[:, 1:].sum().clamp(min=1),
-        "repeats": several.double().mean(),
-        "duplicates": 1 - _distinct_rows(words).double() / len(words),
-    }
-
-
 def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return [tuple(words[at : at + n]) for at in range(len(words) - n + 1)]
 
@@ -148,28 +121,3 @@ def _brevity(length: int, lengths: Counter) -> float:
     others = [other for other, count in lengths.items() if count > (other == length)]
     nearest = min(others, key=lambda other: (abs(other - length), other))
     return 1.0 if length >= nearest else math.exp(1 - nearest / max(length, 1))
-
-
-def _stuttering(words: Tensor, real: Tensor, n: int) -> Tensor:
-    """(B,) whether some n words are followed by the same n words."""
-    if words.shape[1] < 2 * n:
-        return torch.zeros(len(words), dtype=torch.bool, device=words.device)
-    same = (words[:, :-n] == words[:, n:]) & real[:, n:]  # (B, T - n)
-    return same.unfold(1, n, 1).all(2).any(1)
-
-
-def _distinct(numbers: Tensor) -> Tensor:
-    """How many different values of 0 and above `numbers` has."""
-    ordered = numbers.sort().values
-    fresh = torch.ones_like(ordered, dtype=torch.bool)
-    fresh[1:] = ordered[1:] != ordered[:-1]
-    return (fresh & (ordered >= 0)).sum()
-
-
-def _distinct_rows(words: Tensor) -> Tensor:
-    """How many different rows `words` has, by sorting columns from the last to the first."""
-    ordered = words
-    for column in range(words.shape[1] - 1, -1, -1):
-        ordered = ordered[ordered[:, column].argsort(stable=True)]
-    fresh = (ordered[1:] != ordered[:-1]).any(1)
-    return 1 + fresh.sum()

@@ -3,9 +3,9 @@
 `health` knows these numbers, by the last part of their name (`generator/entropy` is `entropy`):
 
     policy_gradient_ratio   |lambda2 grad L1| / |grad L2|
-    advantage_std           spread of the advantages, before whitening
-    critic_auc              chance that a real caption scores above a generated one
-    critic_gap              mean real score - mean generated score
+    advantage_std           spread of the advantages as the loss used them
+    *_auc                   chance that a critic scores a real caption above a fake one
+    *_gap                   a critic's mean real score - mean fake score
     entropy                 of the next word, nats, mean over sampled words
     length                  words of a sampled caption, END included
     endless                 share of sampled captions without END
@@ -13,14 +13,14 @@
     repeats                 share of sampled captions that stutter
     duplicates              share of sampled captions that repeat another one
 
-Entropy, length, distinct_2, duplicates and the spread are judged against `start`, the numbers of
-the stage's first round: what is normal differs from one dataset to another.
+Entropy, length, distinct_2, duplicates, spread and gaps are judged against `start`, the numbers
+of the stage's first round: what is normal differs from one dataset to another.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from torch import Tensor
 WEAK_POLICY = 1 / 100  # an unwhitened Wasserstein critic gives 1/800 where whitening gives 1/8
 STRONG_POLICY = 10.0  # the likelihood no longer holds the captions to the picture
 FLAT_REWARDS = 1e-8
-EXPLODED = 100.0  # times the spread at the start
+EXPLODED = 100.0  # times the spread or the gap at the start
 SATURATED_AUC = 0.99
 BLIND_AUC = 0.55
 REVERSED_AUC = 0.45
@@ -53,9 +53,7 @@ def health(values: Numbers, start: Numbers | None = None) -> list[str]:
     lines = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
     now = {name: value for name, value in now.items() if math.isfinite(value)}
     for rule in RULES:
-        line = rule(now, then)
-        if line:
-            lines.append(line)
+        lines += rule(now, then)
     return lines
 
 
@@ -72,106 +70,91 @@ def auc(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     return (below + not_above).double().mean() / (2 * len(fake))
 
 
-def _policy(now: Numbers, then: Numbers) -> str | None:
-    ratio = now.get("policy_gradient_ratio")
-    if ratio is None:
-        return None
+def _policy(now: Numbers, then: Numbers) -> Iterator[str]:
+    ratio = now.get("policy_gradient_ratio", 1.0)
     if ratio == 0:
-        return "policy gradient is zero: the rewards teach nothing"
-    if ratio < WEAK_POLICY:
-        return f"policy gradient is 1/{1 / ratio:.0f} of MLE: whiten or raise lambda"
-    if ratio > STRONG_POLICY:
-        return f"policy gradient is {ratio:.0f} times MLE: lower lambda"
-    return None
+        yield "policy gradient is zero: the rewards teach nothing"
+    elif ratio < WEAK_POLICY:
+        yield f"policy gradient is 1/{1 / ratio:.0f} of MLE: whiten or raise lambda"
+    elif ratio > STRONG_POLICY:
+        yield f"policy gradient is {ratio:.0f} times MLE: lower lambda"
 
 
-def _spread(now: Numbers, then: Numbers) -> str | None:
-    spread = now.get("advantage_std")
-    if spread is None:
-        return None
+def _rewards(now: Numbers, then: Numbers) -> Iterator[str]:
+    spread = now.get("advantage_std", 1.0)
     if spread < FLAT_REWARDS:
-        return "all words get the same reward: the critic scores every caption alike"
-    if spread > EXPLODED * then.get("advantage_std", math.inf):
-        factor = spread / then["advantage_std"]
-        return f"reward spread is {factor:.0f} times the first round's: bound or whiten the critic"
-    return None
+        yield "all words get the same reward: the critic scores every caption alike"
+    elif spread > EXPLODED * then.get("advantage_std", math.inf):
+        growth = spread / then["advantage_std"]
+        yield f"spread of the rewards is {growth:.0f} times the first: whiten"
 
 
-def _critic(now: Numbers, then: Numbers) -> str | None:
-    area = now.get("critic_auc")
-    if area is None:
-        return None
-    if area >= SATURATED_AUC:
-        return f"critic saturated, AUC {area:.2f}: fewer d_steps or a smaller critic"
-    if area < REVERSED_AUC:
-        return f"critic prefers generated captions, AUC {area:.2f}: more d_steps"
-    if area < BLIND_AUC:
-        return f"critic guesses, AUC {area:.2f}: rewards are noise; more d_steps"
-    return None
+def _critics(now: Numbers, then: Numbers) -> Iterator[str]:
+    for name, area in now.items():
+        if not name.endswith("_auc"):
+            continue
+        head = name.removesuffix("_auc")
+        critic = "critic" if head == "critic" else f"critic ({head})"
+        if area >= SATURATED_AUC:
+            yield f"{critic} saturated, AUC {area:.2f}: fewer d_steps or a smaller critic"
+        elif area < REVERSED_AUC:
+            yield f"{critic} prefers fakes, AUC {area:.2f}: more d_steps"
+        elif area < BLIND_AUC:
+            yield f"{critic} guesses, AUC {area:.2f}: rewards are noise; more d_steps"
 
 
-def _entropy(now: Numbers, then: Numbers) -> str | None:
-    share = _share("entropy", now, then)
-    if share is None or share >= COLLAPSED_ENTROPY:
-        return None
-    return (
-        f"entropy fell from {then['entropy']:.2f} to {now['entropy']:.2f} nats a word: "
-        "captions are collapsing; lower lambda or the learning rate"
-    )
+def _gaps(now: Numbers, then: Numbers) -> Iterator[str]:
+    for name in now:
+        growth = abs(_share(name, now, then))
+        if name.endswith("_gap") and growth > EXPLODED:
+            yield f"{name} is {growth:.0f} times the first: clip or penalise the critic"
 
 
-def _bigrams(now: Numbers, then: Numbers) -> str | None:
-    share = _share("distinct_2", now, then)
-    if share is None or share >= FEW_BIGRAMS:
-        return None
-    return (
-        f"distinct bigrams fell from {then['distinct_2']:.2f} to {now['distinct_2']:.2f}: "
-        "captions grow alike"
-    )
+def _entropy(now: Numbers, then: Numbers) -> Iterator[str]:
+    if _share("entropy", now, then) < COLLAPSED_ENTROPY:
+        yield (
+            f"entropy fell from {then['entropy']:.2f} to {now['entropy']:.2f} nats a word: "
+            "captions are collapsing; lower lambda or the learning rate"
+        )
 
 
-def _duplicates(now: Numbers, then: Numbers) -> str | None:
-    share = now.get("duplicates")
-    if share is None or share - then.get("duplicates", 0.0) <= MANY_DUPLICATES:
-        return None
-    return f"{share:.0%} of the captions repeat another one"
+def _bigrams(now: Numbers, then: Numbers) -> Iterator[str]:
+    if _share("distinct_2", now, then) < FEW_BIGRAMS:
+        before, after = then["distinct_2"], now["distinct_2"]
+        yield f"distinct bigrams fell from {before:.2f} to {after:.2f}: captions grow alike"
 
 
-def _repeats(now: Numbers, then: Numbers) -> str | None:
-    share = now.get("repeats", 0.0)
-    return f"{share:.0%} of the captions stutter" if share > MANY_REPEATS else None
+def _shares(now: Numbers, then: Numbers) -> Iterator[str]:
+    if now.get("duplicates", 0.0) - then.get("duplicates", 0.0) > MANY_DUPLICATES:
+        yield f"{now['duplicates']:.0%} of the captions repeat another one"
+    if now.get("repeats", 0.0) > MANY_REPEATS:
+        yield f"{now['repeats']:.0%} of the captions stutter"
+    if now.get("endless", 0.0) > MANY_ENDLESS:
+        share = now["endless"]
+        yield f"{share:.0%} of the captions have no <end>: raise max_length or train MLE longer"
 
 
-def _endless(now: Numbers, then: Numbers) -> str | None:
-    share = now.get("endless", 0.0)
-    if share <= MANY_ENDLESS:
-        return None
-    return f"{share:.0%} of the captions have no <end>: raise max_length or train MLE longer"
-
-
-def _length(now: Numbers, then: Numbers) -> str | None:
+def _length(now: Numbers, then: Numbers) -> Iterator[str]:
     share = _share("length", now, then)
-    if share is None or SHORT <= share <= LONG:
-        return None
-    change = "shrank" if share < 1 else "grew"
-    return f"captions {change} from {then['length']:.1f} to {now['length']:.1f} words"
+    if not SHORT <= share <= LONG:
+        change = "shrank" if share < 1 else "grew"
+        yield f"captions {change} from {then['length']:.1f} to {now['length']:.1f} words"
 
 
-def _share(name: str, now: Numbers, then: Numbers) -> float | None:
-    """A number as a share of the start's, if both are known."""
+def _share(name: str, now: Numbers, then: Numbers) -> float:
+    """A number as a share of the start's; 1 if one of them is not known."""
     if name not in now or not then.get(name):
-        return None
+        return 1.0
     return now[name] / then[name]
 
 
-RULES: tuple[Callable[[Numbers, Numbers], str | None], ...] = (
+RULES: tuple[Callable[[Numbers, Numbers], Iterator[str]], ...] = (
     _policy,
-    _spread,
-    _critic,
+    _rewards,
+    _critics,
+    _gaps,
     _entropy,
     _bigrams,
-    _duplicates,
-    _repeats,
-    _endless,
+    _shares,
     _length,
 )

@@ -8,12 +8,10 @@ import torch
 
 from distgan.metrics.diversity import (
     adjective_use,
-    batch_diversity,
     diversity,
     self_bleu,
     stutters,
 )
-from distgan.models.decoder import END, PAD
 from distgan.randomness import Draw, uniforms
 
 CAPTIONS = ["a red cat", "a red dog sat", "a red cat", "dog dog"]
@@ -100,30 +98,3 @@ def test_adjectives():
     assert use.entropy_bits == pytest.approx(-(2 / 3 * math.log2(2 / 3) + 1 / 3 * math.log2(1 / 3)))
     assert use.top4 == 1
     assert adjective_use(["a cat"], {"nice"}).entropy_bits == 0
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_batch_numbers_equal_those_of_the_strings(seed):
-    captions = random_captions(seed, number=16, length=5, vocabulary=3)
-    words = torch.full((16, 9), PAD)
-    for row, caption in enumerate(captions):
-        ids = [4 + int(w[1:]) for w in caption]
-        ids += [END] if row % 3 else []
-        words[row, : len(ids)] = torch.tensor(ids)
-    texts = [" ".join(str(w) for w in row if w != PAD) for row in words.tolist()]
-    expected = diversity(texts)
-    found = {name: float(value) for name, value in batch_diversity(words).items()}
-    for name in ("length", "distinct_2", "repeats", "duplicates"):
-        assert found[name] == pytest.approx(expected[name]), name
-    assert found["endless"] == pytest.approx(6 / 16)
-
-
-def test_batch_of_one_word():
-    found = batch_diversity(torch.tensor([[END], [END]]))
-    assert {name: float(value) for name, value in found.items()} == {
-        "length": 1,
-        "endless": 0,
-        "distinct_2": 0,
-        "repeats": 0,
-        "duplicates": 0.5,
-    }
