@@ -70,6 +70,7 @@ class DataConfig:
 
     path: str = field(default="", metadata=PATH)  # a dataset made by launch/prepare.py
     styled: str | None = field(default=None, metadata=PATH)  # with styled captions; None: `path`
+    styled_split: str = "train"  # where its styled training captions are
     # a style's name, `all` (one generator that is told the style), or a text file
     style: str = field(default="all", metadata=WORD_OR_PATH)
     image_size: int = 224  # pixels, square

@@ -32,6 +32,10 @@ def _never() -> bool:
     return False
 
 
+def _as_they_are(metrics: dict[str, float]) -> tuple[dict[str, float], list[str]]:
+    return metrics, []
+
+
 def _ignore(_: dict[str, float]) -> None:
     """Nobody wants to know."""
 
@@ -54,7 +58,7 @@ class Trainer:
     extra: Stateful
     progress: Progress = field(default_factory=Progress)
     show: Callable[[Log, Stage, int], None] | None = None
-    comment: Callable[[dict[str, float]], list[str]] | None = None
+    interpret: Callable[[dict[str, float]], tuple[dict[str, float], list[str]]] = _as_they_are
     should_stop: Callable[[], bool] = _never
     on_checkpoint: Callable[[dict[str, float]], None] = _ignore
 
@@ -73,12 +77,13 @@ class Trainer:
 
     def _after_round(self, stage: Stage, result: Round) -> bool:
         progress, config = self.progress, self.config
-        self.watch.add(f"stage {stage.name}, {progress.place}", result.totals)
+        self.watch.add(f"stage {stage.name}, round {progress.total_rounds}", result.suspects)
         self.tally.add(result)
         step, ends = progress.total_rounds, progress.round == stage.rounds
         if step % config.log.every == 0 or ends:
             self._log(stage)
         if step % config.engine.check_ranks_every == 0:
+            self.watch.check()  # first: ranks may differ because of a number that is not finite
             check_ranks(self.players.learners.values(), self.players.world)
         if self._pictures_due(step, ends):
             assert self.show is not None
@@ -96,12 +101,12 @@ class Trainer:
 
     def _log(self, stage: Stage) -> None:
         self.watch.check()
-        self.metrics = self.tally.read()
+        self.metrics, remarks = self.interpret(self.tally.read())
         if self.players.world.is_first:
             self.log.round(
                 stage.name, self.progress.total_rounds, self.progress.update, self.metrics
             )
-            for line in self.comment(self.metrics) if self.comment else []:
+            for line in remarks:
                 self.log.say(line)
 
     def save(self, *, milestone: bool = False) -> None:

@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
 _CPU = torch.device("cpu")
 
 
@@ -55,15 +54,16 @@ class World:
         return self.rank == 0
 
     def sum(self, value: Tensor) -> Tensor:
-        """Sum over ranks, a new tensor. Collective."""
-        if self.size == 1:
-            return value
-        total = value.detach().clone().to(self.device)
-        dist.all_reduce(total)
+        """Sum over ranks, a new tensor without gradient. Collective."""
+        total = value.detach().to(self.device, copy=True)
+        if self.size > 1:
+            dist.all_reduce(total)
         return total
 
     def any(self, flag: bool) -> bool:
         """Is it true on any rank? Collective."""
+        if self.size == 1:
+            return flag
         return bool(self.sum(torch.tensor(int(flag), device=self.device)).item())
 
     def gather(self, value: Tensor) -> list[Tensor]:
@@ -74,12 +74,12 @@ class World:
         dist.all_gather(parts, value.contiguous())
         return parts
 
-    def share(self, value: object) -> object:
-        """The first rank's plain Python value, on every rank. Collective."""
+    def share(self, value: object, source: int = 0) -> object:
+        """The plain Python value of rank `source`, on every rank. Collective."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
+        dist.broadcast_object_list(box, src=source, device=self.device)
         return box[0]
 
     def barrier(self) -> None:

@@ -48,6 +48,7 @@ class Method(Protocol):
         """Draw pictures for the log, on the first rank alone."""
         ...
 
-    def comment(self, metrics: dict[str, float]) -> list[str]:
-        """What the numbers mean, in plain words; empty when all is well."""
+    def interpret(self, metrics: dict[str, float]) -> tuple[dict[str, float], list[str]]:
+        """The logged numbers with what follows from them, and lines in plain words about what
+        looks wrong; called alike on every rank."""
         ...

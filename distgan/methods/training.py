@@ -62,9 +62,9 @@ def train(
     )
     check_batches(players)
     store = checkpoint.Store(run / "checkpoints", keep=config.checkpoint.keep)
-    state = _starting_point(config, store, players, resume=resume)
     if world.is_first:
-        store = store.claim()
+        store = store.claim()  # before looking: an earlier attempt writes nothing from here on
+    state = _starting_point(config, store, players, resume=resume)
     start = state["progress"]["total_rounds"] if state else 0
     log = Log(run, config.log, sum(s.rounds for s in stages), world.is_first, start)
     trainer = Trainer(
@@ -76,7 +76,7 @@ def train(
         identity=identity(config, stages, method),
         extra=method,
         show=method.show,
-        comment=method.comment,
+        interpret=method.interpret,
         should_stop=should_stop,
         on_checkpoint=on_checkpoint,
     )
@@ -157,7 +157,7 @@ def initialise_from(
         if name not in state["learners"] or name not in players.learners:
             raise ValueError(f"init_networks: no network {name!r} in this run and in {path}")
         try:
-            players.learners[name].network.load_state_dict(state["learners"][name]["network"])
+            players.learners[name].start_from(state["learners"][name]["network"])
         except RuntimeError as error:
             raise ValueError(f"init_from={path}: {name} does not fit: {error}") from error
 

@@ -1,0 +1,62 @@
+"""Regions of images from a frozen encoder, computed once and remembered.
+
+Images are encoded in fixed blocks of neighbours, whoever asks for whichever of them: a block's
+numbers never depend on the batch, the rank, or where a run was resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from distgan.data.damage import DamagedSample
+from distgan.data.dataset import Split
+
+
+class Features:
+    """The regions (K, D) of every image of a split, computed block by block when first needed.
+
+    An image that cannot be read has zeros; streams count it and put another in its place.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        image_size: int,
+        encode: Callable[[Tensor], Tensor],
+        *,
+        device: torch.device,
+        block: int = 64,
+    ) -> None:
+        """`encode`: images uint8 (B, 3, S, S) on `device` to regions (B, K, D)."""
+        self.split, self.image_size, self.encode = split, image_size, encode
+        self.device, self.block = device, block
+        self._table: Tensor | None = None  # (images, K, D)
+        self._known = torch.zeros(-(-len(split) // block), dtype=torch.bool)
+
+    @torch.no_grad()
+    def of(self, ids: Tensor) -> Tensor:
+        """Regions (B, K, D) of images `ids` (B,) int64, on the device."""
+        blocks = (ids.cpu() // self.block).unique()
+        for number in blocks[~self._known[blocks]].tolist():
+            self._compute(number)
+        assert self._table is not None
+        return self._table[ids.to(self.device)]
+
+    def _compute(self, number: int) -> None:
+        first = number * self.block
+        end = min(first + self.block, len(self.split))
+        images = torch.stack([self._image(i) for i in range(first, end)])
+        regions = self.encode(images.to(self.device))
+        if self._table is None:
+            self._table = regions.new_empty(len(self.split), *regions.shape[1:])
+        self._table[first:end] = regions
+        self._known[number] = True
+
+    def _image(self, i: int) -> Tensor:
+        try:
+            return self.split.image(i, self.image_size)
+        except DamagedSample:
+            return torch.zeros(3, self.image_size, self.image_size, dtype=torch.uint8)

@@ -1,0 +1,126 @@
+"""The settings of ATTEND-GAN. Defaults are the paper's (its supplement's, where marked)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from distgan.config import OptimizerConfig, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The image's regions a_k."""
+
+    name: str = "resnet152"  # supplement: Res5c, 49 regions of 2048
+    weights: str = "imagenet"  # a file, `imagenet` (downloads), or `random`
+    learns: bool = False  # in the factual stage; later stages always keep it frozen
+
+    def __post_init__(self) -> None:
+        if self.weights == "random" and not self.learns:
+            raise ValueError(
+                "method.encoder.weights=random needs method.encoder.learns=true: "
+                "random features that never learn describe nothing"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """G_theta, the attention LSTM."""
+
+    max_length: int = 16  # T, `<end>` included [R]
+    embedding: int = 300  # supplement
+    hidden: int = 512  # supplement
+    attention: int = 512
+    style_size: int = 64  # of a style's vector; unused where there is one style alone
+    dropout: float = 0.5  # [R]
+    word_vectors: str | None = None  # GloVe text or GPT-2 weights, a local file
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-4))
+
+    def __post_init__(self) -> None:
+        require(self.max_length >= 2, "method.generator.max_length", self.max_length, "at least 2")
+        require(0 <= self.dropout < 1, "method.generator.dropout", self.dropout, "in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticConfig:
+    """D_phi: what it sees, and how it is trained."""
+
+    network: Literal["textcnn", "gru"] = "textcnn"
+    loss: Literal["wasserstein", "bce"] = "wasserstein"
+    penalty: float = 0.0  # weight of the gradient penalty (WGAN-GP: 10)
+    sees_image: bool = False
+    sees_style: bool = False
+    heads: Literal["joint", "separate"] = "joint"  # separate: text and match scored apart
+    match_samples: float = 0.0  # separate: share of samples among the match's negatives
+    match_reward: float = 0.5  # separate: share of the match in the reward
+    embedding: int = 256  # [R]
+    hidden: int = 512  # gru
+    word_dropout: float = 0.2  # [R], of embedded words
+    dropout: float = 0.5  # [R], before the score
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(name="rmsprop", lr=5e-5, clip_weights=0.01)
+    )
+
+    def __post_init__(self) -> None:
+        key = "method.critic"
+        require(self.penalty >= 0, f"{key}.penalty", self.penalty, "at least 0")
+        require(0 <= self.match_samples <= 1, f"{key}.match_samples", self.match_samples, "a share")
+        require(0 <= self.match_reward <= 1, f"{key}.match_reward", self.match_reward, "a share")
+        if self.heads == "separate" and not self.sees_image:
+            raise ValueError(f"{key}.heads=separate needs {key}.sees_image=true")
+        if self.penalty and self.loss != "wasserstein":
+            raise ValueError(f"{key}.penalty={self.penalty} needs {key}.loss=wasserstein")
+        if self.penalty and self.optimizer.clip_weights is not None:
+            raise ValueError(f"{key}.penalty replaces {key}.optimizer.clip_weights: set it to null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttendGANConfig:
+    """Algorithm 1's numbers."""
+
+    name: str = "attend_gan"
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+
+    factual_steps: int = 20_000  # updates; the paper gives no number
+    style_steps: int = 2_000
+    critic_steps: int = 500
+    rounds: int = 2_000  # of the adversarial stage; the paper: 20 epochs
+    g_steps: int = 1  # supplement
+    d_steps: int = 3  # supplement
+
+    batch: int = 64  # supplement
+    critic_batch: int = 80  # supplement
+    images: str = "train"  # the split whose images the generator describes; captions not needed
+
+    lambda_attention: float = 1.0  # lambda1, Eq. 3, supplement
+    lambda_adversarial: float = 0.1  # lambda2, Eq. 8, supplement
+    styled_weight: float = 1.0  # of styled pairs in L2
+    factual_weight: float = 0.0  # of factual pairs in L2 after the factual stage
+    text_weight: float = 0.0  # of styled lines without pictures in L2
+
+    rollouts: int = 5  # N, Eq. 2, supplement
+    captions: int = 1  # sampled an image; leave_one_out needs 2
+    baseline: Literal["none", "batch", "prefix", "greedy", "leave_one_out"] = "prefix"
+    whiten: bool | None = None  # advantages to unit spread; None: for Wasserstein critics
+    reward: Literal["critic", "constant"] = "critic"  # constant: the control that must not help
+    pool: int = 0  # earlier samples kept for the critic; 0: it sees this round's alone
+
+    def __post_init__(self) -> None:
+        for key in ("factual_steps", "style_steps", "critic_steps", "rounds", "pool"):
+            require(vars(self)[key] >= 0, f"method.{key}", vars(self)[key], "at least 0")
+        for key in ("g_steps", "d_steps", "batch", "critic_batch", "rollouts", "captions"):
+            require(vars(self)[key] >= 1, f"method.{key}", vars(self)[key], "at least 1")
+        for key in ("styled_weight", "factual_weight", "text_weight"):
+            require(vars(self)[key] >= 0, f"method.{key}", vars(self)[key], "at least 0")
+        if self.baseline == "leave_one_out" and self.captions < 2:
+            raise ValueError(
+                f"method.baseline=leave_one_out needs method.captions of at least 2, "
+                f"got {self.captions}"
+            )
+
+    @property
+    def whitens(self) -> bool:
+        return self.critic.loss == "wasserstein" if self.whiten is None else self.whiten
