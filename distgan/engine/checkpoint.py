@@ -14,13 +14,17 @@ import json
 import os
 import re
 import shutil
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _NAME = re.compile(r"step-(\d{8})-a(\d{3,})")
+
+_PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 class Superseded(RuntimeError):  # noqa: N818 (a message to stop, not an error of this run)
@@ -58,6 +62,8 @@ class Store:
         """
         final = self.folder / f"step-{step:08d}-a{self.attempt:03d}"
         partial = self.folder / f".{final.name}.partial"
+        self._stop_if_superseded()
+        _require_plain(state, "state")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         torch.save(state, partial / "state.pt")
@@ -83,18 +89,22 @@ class Store:
         return None
 
     def _commit(self, partial: Path, final: Path) -> None:
-        newest = self._newest_attempt()
-        if newest > self.attempt:
-            shutil.rmtree(partial)
-            raise Superseded(
-                f"attempt {newest} of this run has begun; attempt {self.attempt} stops"
-            )
-        shutil.rmtree(final, ignore_errors=True)
         _sync(partial)
+        self._stop_if_superseded()
+        shutil.rmtree(final, ignore_errors=True)
         os.rename(partial, final)
         _sync(self.folder)
 
+    def _stop_if_superseded(self) -> None:
+        newest = self._newest_attempt()
+        if newest > self.attempt:
+            raise Superseded(
+                f"attempt {newest} of this run has begun; attempt {self.attempt} stops"
+            )
+
     def _prune(self) -> None:
+        for leftover in self.folder.glob(".step-*.partial"):  # of writers that were killed
+            shutil.rmtree(leftover, ignore_errors=True)
         whole = [path for path in self._newest_first() if not _is_milestone(path)]
         for path in whole[self.keep :]:
             shutil.rmtree(path, ignore_errors=True)
@@ -156,6 +166,18 @@ def _is_milestone(path: Path) -> bool:
         return bool(json.loads((path / "manifest.json").read_text())["milestone"])
     except (OSError, ValueError, KeyError):
         return False
+
+
+def _require_plain(value: Any, where: str) -> None:
+    """Raise a TypeError for what `load` would refuse, while there is still a run to mend."""
+    if type(value) in (dict, OrderedDict):
+        for key, inner in value.items():
+            _require_plain(inner, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for number, inner in enumerate(value):
+            _require_plain(inner, f"{where}[{number}]")
+    elif type(value) not in _PLAIN and not isinstance(value, Tensor):
+        raise TypeError(f"a checkpoint holds plain values: {where} is a {type(value).__name__}")
 
 
 def _write_durably(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ One wrapped forward and one backward per gradient pass: the whole loss runs insi
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,6 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from distgan.config import OptimizerConfig
 from distgan.engine.stages import Batch, Loss
 from distgan.engine.world import World
+
+_LOCAL_STATISTICS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class LossForward(nn.Module):
@@ -45,7 +48,9 @@ class Learner:
         *,
         autocast: torch.dtype | None = None,
     ) -> None:
-        self.name, self.network, self.config, self.world = name, network, config, world
+        if world.size > 1 and world.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        self.name, self.network, self.config, self.world = name, network.eval(), config, world
         self.autocast = autocast
         self.trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
         self.optimizer = build_optimizer(self.trainable.values(), config)
@@ -60,23 +65,29 @@ class Learner:
         `find_unused_parameters` keeps DDP from rebuilding its buckets after the first backward,
         which would make a resumed run differ from an uninterrupted one at three or more ranks.
         """
+        for group in groups or ():
+            if not any(_belongs(name, (group,)) for name in self.trainable):
+                raise ValueError(f"{self.name}: nothing learns under {group!r}")
         self._learning = frozenset(n for n in self.trainable if _belongs(n, groups))
-        if not self._learning:
-            raise ValueError(f"{self.name}: nothing learns, no parameters under {groups}")
-        self._call = LossForward(self.network)
+        self.unwrap()
         if self.world.size == 1:
             return
         with self.only_learning([self]):
-            self._call = DistributedDataParallel(
+            self._refuse_local_statistics()
+            wrapped = DistributedDataParallel(
                 self._call,
                 device_ids=[self.world.device] if self.world.device.type == "cuda" else None,
                 find_unused_parameters=True,
-                forward_sync_buffers=False,
             )
+        wrapped.broadcast_buffers = False  # in forwards; they were made equal just now
+        self._call = wrapped
 
     def unwrap(self) -> None:
-        """Drop the wrapper, so that the process group can be taken down."""
+        """Drop the wrapper and its hooks, so that the process group can be taken down."""
+        wrapped = isinstance(self._call, DistributedDataParallel)
         self._call = LossForward(self.network)
+        if wrapped:
+            gc.collect()  # DDP objects refer to themselves
 
     @contextmanager
     def only_learning(self, learners: Iterable[Learner]) -> Iterator[None]:
@@ -108,16 +119,25 @@ class Learner:
                 prefix = f"{name}." if name else ""
                 module.training = any(n.startswith(prefix) for n in self._learning)
 
+    def _refuse_local_statistics(self) -> None:
+        """Batch statistics of one rank's share would make training depend on the ranks."""
+        for name, module in self.network.named_modules():
+            if isinstance(module, _LOCAL_STATISTICS) and module.training:
+                raise ValueError(
+                    f"{self.name}.{name}: BatchNorm on engine.workers={self.world.size} needs GPUs "
+                    "(SyncBatchNorm); take one worker or another normalisation"
+                )
+
     def backward(self, loss: Callable[..., Loss], batches: Sequence[Batch], *, last: bool) -> Loss:
         """One gradient pass; gradients are exchanged between ranks in the `last` one.
 
         Losses are shares of a sum over the global batch and DDP averages over ranks, so the
         loss is multiplied by their number.
         """
-        with self._no_exchange(last), self._precision():
-            result: Loss = self._call(loss, batches)
-            total = result.total * self.world.size
-            total.backward()
+        with self._no_exchange(last):
+            with self._precision():
+                result: Loss = self._call(loss, batches)
+            (result.total * self.world.size).backward()
         return result._replace(total=result.total.detach())
 
     def step(self) -> Tensor:
@@ -154,6 +174,12 @@ class Learner:
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.world.device.type, dtype=self.autocast)
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with another run's weights; the average begins there too."""
+        self.network.load_state_dict(weights)
+        if self.average is not None:
+            self.average.load_state_dict(weights)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -201,8 +227,9 @@ def _clipper(bound: float) -> Callable[..., None]:
     @torch.no_grad()
     def clip(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for group in optimizer.param_groups:
-            torch._foreach_clamp_min_(group["params"], -bound)
-            torch._foreach_clamp_max_(group["params"], bound)
+            learning = [p for p in group["params"] if p.requires_grad]
+            torch._foreach_clamp_min_(learning, -bound)
+            torch._foreach_clamp_max_(learning, bound)
 
     return clip
 

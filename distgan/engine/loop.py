@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -30,17 +30,26 @@ class Stream(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+class Suspect(NamedTuple):
+    """A number that must be finite, and where to look if it is not."""
+
+    what: str
+    value: Tensor
+    update: int
+    keys: list[str]
+
+
 @dataclass
 class Round:
     """What one round left behind. Tensors stay on the device until somebody logs them.
 
-    `shares` add up over ranks; `facts` are equal on every rank. `totals` holds each update's
-    loss with the names of its samples, to say what was not finite.
+    `shares` add up over ranks; `facts` are equal on every rank. `suspects` are each update's
+    loss on this rank and the norm of its gradient.
     """
 
     shares: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Tensor] = field(default_factory=dict)
-    totals: list[tuple[str, Tensor, list[str]]] = field(default_factory=list)
+    suspects: list[Suspect] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -64,10 +73,8 @@ def play(
     """Play the stages from wherever `progress` stands; False if `after_round` asked to stop."""
     while progress.stage < len(stages):
         stage = stages[progress.stage]
-        stage.enter()
-        for name, learner in players.learners.items():
-            if any(update.learner == name for update in stage.updates):
-                learner.wrap(stage.train.get(name))
+        if progress.round < stage.rounds:
+            _begin(stage, players)
         while progress.round < stage.rounds:
             result = play_round(stage, players, progress)
             progress.round += 1
@@ -76,6 +83,12 @@ def play(
                 return False
         progress.stage, progress.round = progress.stage + 1, 0
     return True
+
+
+def _begin(stage: Stage, players: Players) -> None:
+    stage.enter()
+    for name in {update.learner: None for update in stage.updates}:
+        players.learners[name].wrap(stage.train.get(name))
 
 
 def play_round(stage: Stage, players: Players, progress: Progress) -> Round:
@@ -105,8 +118,8 @@ def learn(
     with clock.phase(update.learner), learner.only_learning(players.learners.values()):
         loss = _gradient_passes(update, prepared.batches, players, moment)
         norm = learner.step()
+    _record(result, update, moment, prepared, loss, norm)
     progress.update += 1
-    _record(result, update, prepared, loss, norm)
     return _with_kept(prepared.batches, loss.keep)
 
 
@@ -159,10 +172,13 @@ def _reseed(moment: Moment, rank: int, part: int) -> None:
     torch.manual_seed(key % 2**63)
 
 
-def _record(result: Round, update: Update, prepared: Prepared, loss: Loss, norm: Tensor) -> None:
+def _record(
+    result: Round, update: Update, moment: Moment, prepared: Prepared, loss: Loss, norm: Tensor
+) -> None:
     name = update.learner
     keys = [key for batch in prepared.batches for key in batch["key"]]
-    result.totals.append((name, loss.total, keys))
+    result.suspects.append(Suspect(f"the loss of {name}", loss.total, moment.update, keys))
+    result.suspects.append(Suspect(f"the gradient of {name}", norm, moment.update, keys))
     shares: dict[str, Any] = {"loss": loss.total, **loss.log}
     for what, value in shares.items():
         before = result.shares.get(f"{name}/{what}")

@@ -82,7 +82,8 @@ class Stage:
     """A stretch of training: `rounds` rounds of its updates, in order.
 
     `train` names, for a learner, the submodules that learn in this stage; a learner that is
-    not named learns whole. `enter` is called on every rank when the stage begins or is resumed.
+    not named learns whole. `enter` is called on every rank when the stage begins or is resumed,
+    with rounds still to play.
     """
 
     name: str
@@ -90,6 +91,14 @@ class Stage:
     updates: tuple[Update, ...]
     train: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     enter: Callable[[], None] = _nothing
+
+    def __post_init__(self) -> None:
+        first = next((update for update in self.updates if update.times), None)
+        if first is not None and first.reuse:
+            raise ValueError(f"stage {self.name}: its first update has no batch to reuse")
+        learners = {update.learner for update in self.updates}
+        for name in set(self.train) - learners:
+            raise ValueError(f"stage {self.name}: train names {name!r}, which has no update in it")
 
 
 @dataclass
