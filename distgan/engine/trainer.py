@@ -129,7 +129,7 @@ class Trainer:
             "learners": {n: x.state_dict() for n, x in self.players.learners.items()},
             "streams": {n: x.state_dict(world.sum) for n, x in self.players.streams.items()},
             "extra": self.extra.state_dict(),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ class AttendGAN:
         return (
             self._factual_stage(),
             Stage("style", c.style_steps, (learn,), frozen, self.corpora.forget_regions),
-            Stage("critic", c.critic_steps, (judge,), frozen),
+            Stage("critic", c.critic_steps, (judge,)),
             Stage("adversarial", c.rounds, (act, replace(judge, times=c.d_steps)), frozen),
         )
 
@@ -261,7 +261,7 @@ class AttendGAN:
 
         def prepare(_: Moment, *batches: Batch) -> Prepared:
             given = zip(weights.items(), batches, strict=True)
-            return Prepared(tuple(self._weighed(*item, batch) for item, batch in given))
+            return Prepared(tuple(self._weighed(item, batch) for item, batch in given))
 
         return prepare
 
