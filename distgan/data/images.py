@@ -81,3 +81,12 @@ def _rgb(image: Image.Image) -> Image.Image:
         above = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
     return image.convert("RGB")
+
+
+def kind_of(data: bytes) -> str:
+    """The extension an image file should have: jpg, png or webp. UnreadableImage for others."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}[str(image.format)]
+    except (OSError, SyntaxError) as error:
+        raise UnreadableImage(f"no image of the kinds {', '.join(FORMATS)}: {error}") from error

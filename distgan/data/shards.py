@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -225,9 +226,8 @@ def _write_pieces(
             _receive(importer)
             written: Iterable[None] = map(_write_piece, [partial] * len(pieces), pieces)
         else:
-            pool = ProcessPoolExecutor(
-                jobs, multiprocessing.get_context("spawn"), _receive, (importer,)
-            )
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(jobs, context, _receive_quietly, (importer,))
             stack.callback(pool.shutdown, cancel_futures=True)
             written = pool.map(_write_piece, [partial] * len(pieces), pieces)
         for piece, _ in zip(pieces, written, strict=True):
@@ -239,6 +239,12 @@ _importer: list[Importer] = []  # of this writing process: sent once, not with e
 
 def _receive(importer: Importer) -> None:
     _importer[:] = [importer]
+
+
+def _receive_quietly(importer: Importer) -> None:
+    """In a process of the pool: Ctrl-C is for the first process, which then stops this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _receive(importer)
 
 
 def _write_piece(partial: Path, piece: Piece) -> None:

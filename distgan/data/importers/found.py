@@ -1,0 +1,135 @@
+"""What an importer finds on the disk: image files, and a record of what was left out and why."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distgan.data.damage import UnreadableImage
+from distgan.data.images import decode, kind_of
+from distgan.data.samples import Caption
+from distgan.data.texts import words_of
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_CHECKED_SIZE = 16  # pixels: reads the whole file, works little
+
+
+@dataclass
+class Report:
+    """Lines on what was found and joined, and what was dropped for which reason."""
+
+    lines: list[str] = field(default_factory=list)
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def drop(self, reason: str, name: str) -> None:
+        self.dropped.setdefault(reason, []).append(name)
+
+    def text(self) -> list[str]:
+        """The report, with the first names of everything dropped."""
+        lines = list(self.lines)
+        for reason, names in self.dropped.items():
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            lines.append(f"dropped {len(names):,}: {reason}: {shown}")
+        return lines
+
+
+@dataclass(frozen=True)
+class Found:
+    """One image file that will be a sample."""
+
+    key: str
+    path: Path
+    extension: str
+    captions: tuple[Caption, ...]
+
+
+def image_files(folder: Path) -> dict[str, Path]:
+    """Image files under `folder` by their path within it. ValueError when there are none."""
+    if not folder.is_dir():
+        raise ValueError(f"folder {folder} does not exist")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def readable(paths: Mapping[str, Path], report: Report) -> dict[str, str]:
+    """The extension (by its content) of each image that can be decoded; others are reported."""
+
+    def check(path: Path) -> str | UnreadableImage:
+        data = path.read_bytes()
+        try:
+            decode(data, _CHECKED_SIZE)
+            return kind_of(data)
+        except UnreadableImage as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        kinds = dict(zip(paths, pool.map(check, paths.values()), strict=True))
+    for name, kind in kinds.items():
+        if isinstance(kind, UnreadableImage):
+            report.drop("images that cannot be decoded", f"{name} ({kind})")
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, str)}
+
+
+def with_words(captions: Iterable[Caption], name: str, report: Report) -> tuple[Caption, ...]:
+    """The captions that have words, trimmed; the others are reported."""
+    kept = []
+    for caption in captions:
+        text = " ".join(caption.text.split())
+        if words_of(text):
+            kept.append(Caption(text, caption.style))
+        else:
+            report.drop("captions without words", f"{name} {caption.text!r}")
+    return tuple(kept)
+
+
+def keys_of(names: Iterable[str]) -> dict[str, str]:
+    """A key for each image: its path without the extension, slashes and dots made `_`.
+
+    ValueError naming two images that would get the same key.
+    """
+    keys = {name: name.rpartition(".")[0].replace("/", "_").replace(".", "_") for name in names}
+    twice = [key for key, count in Counter(keys.values()).items() if count > 1]
+    if twice:
+        same = [name for name, key in keys.items() if key == twice[0]]
+        raise ValueError(f"images {', '.join(same)} would share the key {twice[0]}; rename one")
+    return keys
+
+
+def split_by_name(key: str, fractions: Sequence[tuple[str, float]]) -> str:
+    """The split a sample belongs to for good: by a hash of its key, whatever else there is."""
+    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    for split, fraction in fractions:
+        if place < fraction:
+            return split
+        place -= fraction
+    return fractions[0][0]
+
+
+def fractions_of(train: float, val: float, test: float) -> tuple[tuple[str, float], ...]:
+    """The splits asked for with their shares. ValueError unless they add up to 1."""
+    shares = (("train", train), ("val", val), ("test", test))
+    if any(share < 0 for _, share in shares) or abs(train + val + test - 1) > 1e-6:
+        raise ValueError(f"fractions must add up to 1, got {train} {val} {test}")
+    if train == 0:
+        raise ValueError("fractions must leave something to train on, got 0 for train")
+    return tuple((split, share) for split, share in shares if share)
+
+
+def fingerprint(images: Mapping[str, Path], files: Iterable[Path]) -> str:
+    """A hash of the files' contents and of the images' names and sizes."""
+    total = hashlib.sha256()
+    for name, path in images.items():
+        total.update(f"{name}\0{path.stat().st_size}\0".encode())
+    for path in files:
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
