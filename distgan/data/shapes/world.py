@@ -82,8 +82,8 @@ class World:
         if split == "unlabelled":
             return ()
         if split == "styled":
-            style = number % len(STYLES)
-            return self._tell(scene, STYLES[style], 1, split, number, _STYLED + style)
+            turn = number % len(STYLES)
+            return self._tell(scene, STYLES[turn], 1, split, number, _STYLED + turn)
         styles = () if split == "train" else STYLES
         count = self.options.captions
         captions = self._tell(scene, None, count, split, number, _FACTUAL)
