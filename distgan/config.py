@@ -185,6 +185,15 @@ def load_config(
     given: Any = _read_with_base(Path(path))
     for word in overrides:
         given = _merged(given, _read_override(word))
+    return _config_from(given, methods)
+
+
+def parse_config(text: str, *, methods: Mapping[str, type]) -> Config:
+    """The config that `config_text` wrote."""
+    return _config_from(_read_yaml(text, "config"), methods)
+
+
+def _config_from(given: dict[str, Any], methods: Mapping[str, type]) -> Config:
     method = given.get("method")
     name = method.get("name") if isinstance(method, dict) else None
     if not isinstance(name, str) or name not in methods:

@@ -11,14 +11,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from distgan.data.damage import DamagedSample
+from distgan.data.damage import DamagedSample, TooManyBadSamples
 from distgan.data.dataset import Split
 
 
 class Features:
     """The regions (K, D) of every image of a split, computed block by block when first needed.
 
-    An image that cannot be read has zeros; streams count it and put another in its place.
+    An image that cannot be read stands as black; it is counted and named in `bad`, and more of
+    them than `max_bad_samples` raise TooManyBadSamples.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class Features:
         *,
         device: torch.device,
         block: int = 64,
+        max_bad_samples: int = 0,
     ) -> None:
         """`encode`: images uint8 (B, 3, S, S) on `device` to regions (B, K, D)."""
         self.split, self.image_size, self.encode = split, image_size, encode
-        self.device, self.block = device, block
+        self.device, self.block, self.max_bad_samples = device, block, max_bad_samples
+        self.bad: dict[int, str] = {}  # by id
         self._table: Tensor | None = None  # (images, K, D)
         self._known = torch.zeros(-(-len(split) // block), dtype=torch.bool)
 
@@ -58,5 +61,11 @@ class Features:
     def _image(self, i: int) -> Tensor:
         try:
             return self.split.image(i, self.image_size)
-        except DamagedSample:
-            return torch.zeros(3, self.image_size, self.image_size, dtype=torch.uint8)
+        except DamagedSample as error:
+            self.bad[i] = str(error)
+        if len(self.bad) > self.max_bad_samples:
+            raise TooManyBadSamples(
+                f"split {self.split.name}: {len(self.bad)} bad images are more than "
+                f"data.max_bad_samples={self.max_bad_samples}: {'; '.join(self.bad.values())}"
+            )
+        return torch.zeros(3, self.image_size, self.image_size, dtype=torch.uint8)

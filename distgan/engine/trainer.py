@@ -168,7 +168,7 @@ class Tally:
 
     def read(self) -> dict[str, float]:
         """Means over rounds and ranks, one exchange for all; then starts anew. Collective."""
-        names = sorted(self._sums)
+        names = list(self._sums)
         values: dict[str, float] = {}
         if names:
             stacked = torch.stack([self._sums[n].reshape(()) / self._counts[n] for n in names])

@@ -18,13 +18,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 from distgan.advantages import advantages
 from distgan.config import Config, OptimizerConfig
+from distgan.data.dataset import Split
+from distgan.data.word_vectors import read_word_vectors
 from distgan.engine.log import Log
 from distgan.engine.loop import Stream
 from distgan.engine.stages import Batch, Loss, Moment, Prepared, Stage, Update
@@ -42,23 +47,18 @@ from distgan.losses import (
 )
 from distgan.methods.attend_gan_config import AttendGANConfig
 from distgan.methods.caption_corpora import Corpora
+from distgan.methods.caption_networks import Generator, build_caption_critic, build_generator
+from distgan.methods.caption_pictures import draw_captions, draw_rewards
 from distgan.methods.critic_evidence import Evidence, rows, weighted_auc
 from distgan.methods.round_facts import gradient_ratio, push, sampled_facts
 from distgan.metrics.health import health
 from distgan.models.captioner import AttentionCaptioner
-from distgan.models.critics import Critic, build_critic
 from distgan.models.decoder import UNK
-from distgan.models.encoders import build_encoder
 from distgan.randomness import STREAMS, Draw, uniforms
 from distgan.rollouts import Samples, Score, greedy, monte_carlo, sample
 
-
-class Generator(nn.Module):
-    """G_theta: the region encoder and the captioner, one network that learns."""
-
-    def __init__(self, encoder: nn.Module, captioner: AttentionCaptioner) -> None:
-        super().__init__()
-        self.encoder, self.captioner = encoder, captioner
+PICTURED = 4  # validation images drawn for the log
+PICTURE_ROLLOUTS = 16  # for the rewards that are drawn
 
 
 class AttendGAN:
@@ -68,9 +68,9 @@ class AttendGAN:
         self.config: AttendGANConfig = config.method
         self.world = world
         self.corpora = Corpora(config, world, max_length=self.config.generator.max_length)
-        encoder = build_encoder(self.config.encoder.name, self.config.encoder.weights)
-        self.generator = Generator(encoder, self._build_captioner(encoder.channels))
-        self.critic = self._build_critic(encoder.channels)
+        self.generator = self._build_generator()
+        encoder = self.generator.encoder
+        self.critic = build_caption_critic(self.config, self.caption_identity(), encoder.channels)
         self.networks: Mapping[str, nn.Module] = {
             "generator": self.generator,
             "discriminator": self.critic,
@@ -162,10 +162,14 @@ class AttendGAN:
         return {n: self.corpora.stream(n, size[n.partition("/")[0]]) for n in names}
 
     def identity(self) -> dict[str, Any]:
+        return {"data": self.corpora.digest, **self.caption_identity()}
+
+    def caption_identity(self) -> dict[str, Any]:
+        """What the networks are built from beside the config."""
         return {
-            "data": self.corpora.digest,
             "vocabulary": self.corpora.vocabulary.state(),
             "styles": list(self.corpora.styles),
+            "asked": list(self.corpora.asked),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -174,44 +178,13 @@ class AttendGAN:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """All progress is in the learners and streams."""
 
-    def _build_captioner(self, channels: int) -> AttentionCaptioner:
-        g, words = self.config.generator, self.corpora.vocabulary
-        captioner = AttentionCaptioner(
-            len(words),
-            g.max_length,
-            channels,
-            embedding=g.embedding,
-            hidden=g.hidden,
-            attention=g.attention,
-            num_styles=len(self.corpora.styles) if self._tells_style else 0,
-            style_size=g.style_size,
-            dropout=g.dropout,
-        )
+    def _build_generator(self) -> Generator:
+        g = self.config.generator
+        generator = build_generator(self.config, self.caption_identity())
         if g.word_vectors is not None:
-            from distgan.data.word_vectors import read_word_vectors
-
-            captioner.load_word_vectors(read_word_vectors(g.word_vectors, words))
-        return captioner
-
-    def _build_critic(self, channels: int) -> Critic:
-        c = self.config.critic
-        return build_critic(
-            c.network,
-            len(self.corpora.vocabulary),
-            self.config.generator.max_length,
-            channels=channels if c.sees_image else None,
-            num_styles=len(self.corpora.styles) if c.sees_style else None,
-            heads=c.heads,
-            embedding_size=c.embedding,
-            hidden_size=c.hidden,
-            word_dropout=c.word_dropout,
-            dropout=c.dropout,
-        )
-
-    @property
-    def _tells_style(self) -> bool:
-        """One style alone needs no telling, unless L2 mixes it with factual captions."""
-        return len(self.corpora.asked) > 1 or self.config.factual_weight > 0
+            vectors = read_word_vectors(g.word_vectors, self.corpora.vocabulary)
+            generator.captioner.load_word_vectors(vectors)
+        return generator
 
     # Generator
 
@@ -320,7 +293,7 @@ class AttendGAN:
         return self.corpora.regions("images", images["id"]), asked[choice.long()]
 
     def _told(self, style: Tensor) -> Tensor | None:
-        return style if self._tells_style else None
+        return style if self.captioner.num_styles else None
 
     def _weighed(self, stream: tuple[str, float], batch: Batch) -> Batch:
         name, share = stream
@@ -478,6 +451,37 @@ class AttendGAN:
 
     def show(self, log: Log, stage: Stage, step: int) -> None:
         """Validation captions with their attention, and the rewards of a sampled caption."""
+        split = self.corpora.pictured_split
+        ids = torch.arange(min(PICTURED, len(split)), device=self.world.device)
+        regions = self.corpora.features(split).of(ids)
+        for number in self.corpora.asked:
+            style = torch.full_like(ids, number)
+            name = self.corpora.styles[number]
+            log.figure(f"captions/{name}", self._draw_captions(split, regions, style), step)
+            if stage.name in ("critic", "adversarial"):
+                log.figure(f"rewards/{name}", self._draw_rewards(regions[:1], style[:1]), step)
+
+    def _draw_captions(self, split: Split, regions: Tensor, style: Tensor) -> Figure:
+        told = self._told(style)
+        context = self.captioner.look(regions, told)
+        words = greedy(self.captioner, context, torch.arange(len(regions), device=regions.device))
+        with torch.no_grad():
+            _, attention = self.captioner(regions, words, told)
+        size = self.corpora.config.data.image_size
+        return draw_captions(split, size, self.corpora.vocabulary, words, attention)
+
+    def _draw_rewards(self, regions: Tensor, style: Tensor) -> Figure:
+        """Q, baseline and advantage of every word of one sampled caption."""
+        context = self.captioner.look(regions, self._told(style))
+        draw = Draw(0, STREAMS["evaluation"], 0)
+        samples = sample(self.captioner, context, draw, torch.zeros_like(style))
+        with torch.no_grad():
+            score = self._score(regions, style)
+            values = monte_carlo(
+                self.captioner, context, samples, score, rollouts=PICTURE_ROLLOUTS, draw=draw
+            )
+        A = advantages(values, samples.words, "prefix", whiten=False)
+        return draw_rewards(self.corpora.vocabulary, samples.words, values, A)
 
 
 def corpus_of(stream: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from distgan.config import OptimizerConfig, require
+from distgan.config import PATH, WORD_OR_PATH, OptimizerConfig, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,8 @@ class EncoderConfig:
     """The image's regions a_k."""
 
     name: str = "resnet152"  # supplement: Res5c, 49 regions of 2048
-    weights: str = "imagenet"  # a file, `imagenet` (downloads), or `random`
+    # a file, `imagenet` (torchvision's, downloaded), or `random`
+    weights: str = field(default="imagenet", metadata=WORD_OR_PATH)
     learns: bool = False  # in the factual stage; later stages always keep it frozen
 
     def __post_init__(self) -> None:
@@ -34,7 +35,8 @@ class GeneratorConfig:
     attention: int = 512
     style_size: int = 64  # of a style's vector; unused where there is one style alone
     dropout: float = 0.5  # [R]
-    word_vectors: str | None = None  # GloVe text or GPT-2 weights, a local file
+    # GloVe text or GPT-2 weights, a local file
+    word_vectors: str | None = field(default=None, metadata=PATH)
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-4))
 
     def __post_init__(self) -> None:

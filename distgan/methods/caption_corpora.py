@@ -129,6 +129,13 @@ class Corpora:
             return self.styled.split(self.config.data.styled_split)
         return self.dataset.split(self.config.method.images if corpus == "images" else "train")
 
+    @property
+    def pictured_split(self) -> Split:
+        """Where the log's pictures come from: validation images, if there are any."""
+        names = self.styled.splits
+        found = next((n for n in ("val", "test") if n in names), self.config.data.styled_split)
+        return self.styled.split(found)
+
     def see_with(self, encode: Callable[[Tensor], Tensor]) -> None:
         """Use this encoder, images uint8 (B, 3, S, S) to regions (B, K, D), from now on."""
         self._encode = encode
@@ -149,7 +156,13 @@ class Corpora:
         name = f"{split.dataset.path}/{split.name}"
         if name not in self._features:
             size = self.config.data.image_size
-            self._features[name] = Features(split, size, self._encode, device=self.world.device)
+            self._features[name] = Features(
+                split,
+                size,
+                self._encode,
+                device=self.world.device,
+                max_bad_samples=self.config.data.max_bad_samples,
+            )
         return self._features[name]
 
     @cached_property
