@@ -6,7 +6,7 @@
     advantage_std           spread of the advantages as the loss used them
     *_auc                   chance that a critic scores a real caption above a fake one
     *_gap                   a critic's mean real score - mean fake score
-    entropy                 of the next word, nats, mean over sampled words
+    entropy                 of a sampled caption, nats, summed over its words
     length                  words of a sampled caption, END included
     endless                 share of sampled captions without END
     distinct_2              distinct bigrams / bigrams of the sampled captions
@@ -113,7 +113,7 @@ def _gaps(now: Numbers, then: Numbers) -> Iterator[str]:
 def _entropy(now: Numbers, then: Numbers) -> Iterator[str]:
     if _share("entropy", now, then) < COLLAPSED_ENTROPY:
         yield (
-            f"entropy fell from {then['entropy']:.2f} to {now['entropy']:.2f} nats a word: "
+            f"entropy fell from {then['entropy']:.2f} to {now['entropy']:.2f} nats a caption: "
             "captions are collapsing; lower lambda or the learning rate"
         )
 

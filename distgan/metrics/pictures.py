@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -144,7 +145,7 @@ class _Page:
         axes.set_axis_off()
         return axes
 
-    def text(self, x: float, y: float, text: str, size: float, **style: object) -> None:
+    def text(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
         """Text whose line is LINE high, its top at y."""
         middle = 1 - (y + LINE / 2) / self.height
         style = {"va": "center_baseline", "parse_math": False, **style}
