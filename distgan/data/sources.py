@@ -98,13 +98,15 @@ class Images:
         self, split: Split, image_size: int | None = None, *, limit: int | None = None
     ) -> None:
         self.split, self.image_size = split, image_size
-        self._length = min(len(split), limit or len(split))
+        self._length = min(len(split), len(split) if limit is None else limit)
         self.digest = _digest(split.dataset.digest, split.name, self._length)
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, item: int) -> Item:
+        if self.image_size is None:
+            return {}
         if self.image_size is None:
             return {}
         return {"image": self.split.image(item, self.image_size)}

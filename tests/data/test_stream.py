@@ -176,6 +176,7 @@ def test_lines_and_images(pairs: CaptionedImages) -> None:
     batch = next(make(lines, rows=2))
     assert sorted(batch["key"]) == ["cheerful:1", "cheerful:2"]
     assert batch["words"].shape == (2, 3) and batch["style"].tolist() == [0, 0]
+    assert "image" not in next(make(Images(pairs.split), rows=2))
     pictures = Images(pairs.split, 16)
     assert sorted(next(make(pictures, rows=23))["id"].tolist()) == list(range(23))
 
