@@ -18,17 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 from distgan.advantages import advantages
 from distgan.config import Config, OptimizerConfig
-from distgan.data.dataset import Split
 from distgan.data.word_vectors import read_word_vectors
 from distgan.engine.log import Log
 from distgan.engine.loop import Stream
@@ -42,12 +38,17 @@ from distgan.losses import (
     mask,
     mle,
     policy_gradient,
-    reward,
     word_log_probs,
 )
 from distgan.methods.attend_gan_config import AttendGANConfig
 from distgan.methods.caption_corpora import Corpora
-from distgan.methods.caption_networks import Generator, build_caption_critic, build_generator
+from distgan.methods.caption_networks import (
+    Generator,
+    build_caption_critic,
+    build_generator,
+    score_captions,
+    shown,
+)
 from distgan.methods.caption_pictures import draw_captions, draw_rewards
 from distgan.methods.critic_evidence import Evidence, rows, weighted_auc
 from distgan.methods.round_facts import gradient_ratio, push, sampled_facts
@@ -58,7 +59,6 @@ from distgan.randomness import STREAMS, Draw, uniforms
 from distgan.rollouts import Samples, Score, greedy, monte_carlo, sample
 
 PICTURED = 4  # validation images drawn for the log
-PICTURE_ROLLOUTS = 16  # for the rewards that are drawn
 
 
 class AttendGAN:
@@ -313,19 +313,10 @@ class AttendGAN:
     # Critic
 
     def _score(self, regions: Tensor, style: Tensor) -> Score:
-        """D_phi(x) as Eq. 2 uses it: one reward a caption, from one head or from two."""
-        if self.config.reward == "constant":
-            return lambda words, image: regions.new_ones(len(words))
-        c = self.config.critic
-        context = self.critic.look(*self._shown(regions, style))
-        share = regions.new_tensor([1 - c.match_reward, c.match_reward])
-        mix = share if c.heads == "separate" else share.new_ones(1)
-        return lambda words, image: reward(self.critic(words, context, image), c.loss) @ mix
+        return score_captions(self.critic, self.config, regions, style)
 
     def _shown(self, regions: Tensor | None, style: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What the critic was built to see."""
-        c = self.config.critic
-        return regions if c.sees_image else None, style if c.sees_style else None
+        return shown(self.config.critic, regions, style)
 
     def show_evidence(self, moment: Moment, images: Batch, *batches: Batch) -> Prepared:
         """Samples of the generator, real captions, and real captions misplaced, for the critic."""
@@ -457,31 +448,16 @@ class AttendGAN:
         for number in self.corpora.asked:
             style = torch.full_like(ids, number)
             name = self.corpora.styles[number]
-            log.figure(f"captions/{name}", self._draw_captions(split, regions, style), step)
-            if stage.name in ("critic", "adversarial"):
-                log.figure(f"rewards/{name}", self._draw_rewards(regions[:1], style[:1]), step)
-
-    def _draw_captions(self, split: Split, regions: Tensor, style: Tensor) -> Figure:
-        told = self._told(style)
-        context = self.captioner.look(regions, told)
-        words = greedy(self.captioner, context, torch.arange(len(regions), device=regions.device))
-        with torch.no_grad():
-            _, attention = self.captioner(regions, words, told)
-        size = self.corpora.config.data.image_size
-        return draw_captions(split, size, self.corpora.vocabulary, words, attention)
-
-    def _draw_rewards(self, regions: Tensor, style: Tensor) -> Figure:
-        """Q, baseline and advantage of every word of one sampled caption."""
-        context = self.captioner.look(regions, self._told(style))
-        draw = Draw(0, STREAMS["evaluation"], 0)
-        samples = sample(self.captioner, context, draw, torch.zeros_like(style))
-        with torch.no_grad():
-            score = self._score(regions, style)
-            values = monte_carlo(
-                self.captioner, context, samples, score, rollouts=PICTURE_ROLLOUTS, draw=draw
-            )
-        A = advantages(values, samples.words, "prefix", whiten=False)
-        return draw_rewards(self.corpora.vocabulary, samples.words, values, A)
+            told = self._told(style)
+            size = self.corpora.config.data.image_size
+            vocabulary = self.corpora.vocabulary
+            sheet = draw_captions(self.captioner, regions, told, split, size, vocabulary)
+            log.figure(f"captions/{name}", sheet, step)
+            if any(update.learner == "discriminator" for update in stage.updates):
+                score = self._score(regions[:1], style[:1])
+                first = self.captioner.look(regions[:1], self._told(style[:1]))
+                drawn = draw_rewards(self.captioner, first, score, vocabulary)
+                log.figure(f"rewards/{name}", drawn, step)
 
 
 def corpus_of(stream: str) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from distgan.data.vocabulary import Vocabulary
-from distgan.methods.attend_gan_config import AttendGANConfig
+from distgan.losses import reward
+from distgan.methods.attend_gan_config import AttendGANConfig, CriticConfig
 from distgan.models.captioner import AttentionCaptioner
 from distgan.models.critics import Critic, build_critic
 from distgan.models.encoders import Encoder, build_encoder
+from distgan.rollouts import Score
 
 
 class Generator(nn.Module):
@@ -68,3 +70,24 @@ def build_caption_critic(
 def tells_style(config: AttendGANConfig, identity: Mapping[str, Any]) -> bool:
     """One style alone needs no telling, unless L2 mixes it with factual captions."""
     return len(identity["asked"]) > 1 or config.factual_weight > 0
+
+
+def score_captions(
+    critic: Critic, config: AttendGANConfig, regions: Tensor, style: Tensor
+) -> Score:
+    """D_phi(x) as Eq. 2 uses it, for images of regions (I, K, D) and styles (I,): one reward a
+    caption, from the one head or from both. The control `reward: constant` gives 1 to all."""
+    if config.reward == "constant":
+        return lambda words, image: regions.new_ones(len(words))
+    c = config.critic
+    context = critic.look(*shown(c, regions, style))
+    share = regions.new_tensor([1 - c.match_reward, c.match_reward])
+    mix = share if c.heads == "separate" else share.new_ones(1)
+    return lambda words, image: reward(critic(words, context, image), c.loss) @ mix
+
+
+def shown(
+    config: CriticConfig, regions: Tensor | None, style: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of regions and style, what a critic was built to see."""
+    return regions if config.sees_image else None, style if config.sees_style else None

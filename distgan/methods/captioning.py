@@ -14,19 +14,27 @@ from distgan.config import Config, parse_config
 from distgan.data.images import decode
 from distgan.data.vocabulary import Vocabulary
 from distgan.engine import checkpoint
+from distgan.losses import mask, word_log_probs
 from distgan.methods import CONFIGS
-from distgan.methods.caption_networks import Generator, build_generator
+from distgan.methods.caption_networks import (
+    Generator,
+    build_caption_critic,
+    build_generator,
+    score_captions,
+)
+from distgan.models.critics import Critic
 from distgan.randomness import STREAMS, Draw
-from distgan.rollouts import beam, greedy, sample
+from distgan.rollouts import Samples, beam, greedy, monte_carlo, sample
 
 Decode = Literal["greedy", "sample", "beam"]
 
 
 @dataclass(frozen=True)
 class Captioner:
-    """A trained generator, its words and its styles."""
+    """A trained generator with its critic, its words and its styles."""
 
     generator: Generator
+    critic: Critic
     vocabulary: Vocabulary
     styles: tuple[str, ...]  # all it knows, `factual` among them
     asked: tuple[str, ...]  # those it was trained to be asked for
@@ -80,10 +88,29 @@ class Captioner:
         return attention
 
     @torch.no_grad()
+    def value(
+        self, regions: Tensor, style: str | None, words: Tensor, rollouts: int = 16, seed: int = 0
+    ) -> Tensor:
+        """Q_t, what the critic holds each word of captions (B, T) to be worth: (B, T), Eq. 2."""
+        image = torch.arange(len(words), device=self.device)
+        told = self._style(style, len(words))
+        context = self.generator.captioner.look(regions, told)
+        number = self.styles.index(style or self.asked[0])
+        score = score_captions(
+            self.critic, self.config.method, regions, torch.full_like(image, number)
+        )
+        return monte_carlo(
+            self.generator.captioner,
+            context,
+            Samples(words, image, image, torch.zeros_like(image)),
+            score,
+            rollouts=rollouts,
+            draw=Draw(seed, STREAMS["evaluation"], 1),
+        ).q
+
+    @torch.no_grad()
     def cross_entropy(self, regions: Tensor, style: str | None, words: Tensor) -> tuple[float, int]:
         """Nats over all words of captions (B, T), and their number."""
-        from distgan.losses import mask, word_log_probs
-
         logits, _ = self.generator.captioner(regions, words, self._style(style, len(words)))
         return -float(word_log_probs(logits, words).sum()), int(mask(words).sum())
 
@@ -118,11 +145,15 @@ def load(run: str | Path, *, device: str = "cpu") -> Captioner:
     identity = state["identity"]
     config = parse_config(identity["config"], methods=CONFIGS)
     generator = build_generator(config.method, identity, weights="random")
-    learner = state["learners"]["generator"]
-    generator.load_state_dict(learner["average"] or learner["network"])
+    critic = build_caption_critic(config.method, identity, generator.encoder.channels)
+    for name, network in (("generator", generator), ("discriminator", critic)):
+        learner = state["learners"][name]
+        network.load_state_dict(learner["average"] or learner["network"])
+        network.to(device).eval().requires_grad_(False)
     styles = tuple(identity["styles"])
     return Captioner(
-        generator.to(device).eval().requires_grad_(False),
+        generator,
+        critic,
         Vocabulary.from_state(identity["vocabulary"]),
         styles,
         tuple(styles[number] for number in identity["asked"]),
