@@ -7,6 +7,7 @@ starting four of them takes a tenth of a second instead of ten.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import pickle
 import tempfile
@@ -27,7 +28,7 @@ SECONDS = 120.0
 _GRACE = 5.0
 """Seconds that the others have to end, after the first rank has failed or died."""
 
-_PRELOAD = ["torch", "torch.distributed", "torch.nn.parallel", "distgan.engine.trainer"]
+_PRELOAD = ["pytest", "torch.distributed", "torch._dynamo", "distgan.engine.trainer"]
 
 
 class RanksFailed(RuntimeError):  # noqa: N818
@@ -80,6 +81,7 @@ def _rank(
     args: tuple[Any, ...],
 ) -> None:
     """One process: its answer is (has it worked, result or traceback), pickled."""
+    gc.freeze()  # what the server imported is no garbage, and there is a lot of it
     faulthandler.dump_traceback_later(max(seconds - 2, 1), exit=True)
     torch.set_num_threads(1)
     try:
