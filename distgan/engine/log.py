@@ -22,7 +22,8 @@ from distgan.config import LogConfig
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 6  # values on a line of progress: the first ones, so give the important ones first
+SHOWN = 3  # values of each group on a line of progress: the first ones
+TIMES = "seconds"  # the group that is not shown: the line tells the time that is left
 
 
 class Log:
@@ -56,7 +57,7 @@ class Log:
             self._events = self._open_events(resume_round)
 
     def round(self, stage: str, round: int, update: int, values: Mapping[str, float]) -> None:
-        """Record the numbers of one round. The first few of `values` also go to the screen."""
+        """Record the numbers of one round, named GROUP/NAME; the first of each group are shown."""
         if not self.is_writer:
             return
         line = {"stage": stage, "round": round, "update": update}
@@ -115,7 +116,7 @@ class Log:
         return SummaryWriter(str(self.folder), purge_step=resume_round + 1)
 
     def _show(self, stage: str, round: int, values: Mapping[str, float]) -> None:
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:SHOWN])
+        shown = _summary(values)
         if self._bar is not None:
             self._bar.set_description_str(stage, refresh=False)
             self._bar.set_postfix_str(shown, refresh=False)
@@ -123,10 +124,21 @@ class Log:
             return
         done = max(round - self._start_round, 1)
         left = (time.monotonic() - self._started) / done * (self.total_rounds - round)
-        print(
-            f"{stage} {round}/{self.total_rounds}  {shown}  {_clock(left)} left",
-            flush=True,
-        )
+        line = f"{stage} {round}/{self.total_rounds}  {shown}  {_clock(left)} left"
+        print(line, flush=True)
+
+
+def _summary(values: Mapping[str, float]) -> str:
+    """`generator loss 1.2 mle 1.1  discriminator loss 0.6`"""
+    groups: dict[str, list[str]] = {}
+    for name, value in values.items():
+        group, _, last = name.rpartition("/")
+        groups.setdefault(group, []).append(f"{last} {value:.4g}")
+    return "  ".join(
+        " ".join([group, *parts[:SHOWN]]).strip()
+        for group, parts in groups.items()
+        if group != TIMES
+    )
 
 
 def _progress_bar(total: int, initial: int) -> Any:

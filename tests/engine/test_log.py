@@ -80,8 +80,16 @@ def test_other_ranks_write_and_say_nothing(tmp_path, capsys):
 def test_plain_lines_off_a_terminal(tmp_path, capsys):
     play(tmp_path, 1, 1)
     line = capsys.readouterr().out
-    assert line.startswith("style 1/10  loss 0.5  auc 0.5")
+    assert line.startswith("style 1/10  loss 0.5 auc 0.5  0:")
     assert line.endswith("left\n")
+
+
+def test_a_line_shows_the_first_numbers_of_each_group(tmp_path, capsys):
+    values = {f"{who}/{name}": 1.0 for who in ("generator", "critic") for name in "abcd"}
+    log = Log(tmp_path, QUIET, 10, is_writer=True)
+    log.round("style", 1, 1, values | {"seconds/data": 0.5})
+    log.close()
+    assert "  generator a 1 b 1 c 1  critic a 1 b 1 c 1  " in capsys.readouterr().out
 
 
 def test_progress_bar_on_a_terminal(tmp_path, capsys, monkeypatch):
