@@ -1,0 +1,36 @@
+"""The benchmark compares forms that do the same work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_rollouts_are_timed_against_the_naive_form_and_the_floor(tmp_path: Path) -> None:
+    sizes = {
+        "batch": 3,
+        "words": 40,
+        "max-length": 6,
+        "mean-length": 6,
+        "rollouts": 2,
+        "regions": 4,
+        "features": 8,
+        "hidden": 16,
+        "attention": 8,
+        "repeat": 1,
+    }
+    words = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
+    out = tmp_path / "rollouts.json"
+    program = [sys.executable, ROOT / "launch/bench.py", "rollouts", *words, "--json", out]
+    subprocess.run(program, cwd=tmp_path, check=True, capture_output=True)
+    told = json.loads(out.read_text())
+    assert told["settings"]["batch"] == "3"
+    assert told["naive_steps"] == 2 * 5 * 6
+    assert told["naive_row_steps"] == told["naive_steps"] * 3
+    assert told["batched_row_steps"] < told["naive_row_steps"] / 2
+    assert told["completions"] > 0 and told["completions_that_differ"] == 0
+    assert min(told[f"{form}_seconds"] for form in ("naive", "batched", "floor")) > 0
