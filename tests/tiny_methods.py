@@ -113,6 +113,8 @@ class TinyMethod:
         self.config: TinyConfig = config.method
         self.seed, self.world = config.seed, world
         self.networks: dict[str, nn.Module] = {}
+        self.frozen: dict[str, nn.Module] = {}
+        """Networks that take part and never learn."""
         self.optimizers: Mapping[str, OptimizerConfig] = {
             "generator": self.config.generator,
             "discriminator": self.config.discriminator,
@@ -335,6 +337,7 @@ class ImageGAN(TinyMethod):
             nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(196, 3)
         ).to(torch.float64 if double else torch.float32)
         self.matching.requires_grad_(False).eval()
+        self.frozen = {"matching": self.matching}
         self.forwards = 0
 
     def algorithm(self) -> tuple[Stage, ...]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from tiny_methods import TinyConfig, TinyMethod
-from torch import Tensor
+from torch import Tensor, nn
 
 from distgan.config import CheckpointConfig, Config, EngineConfig, LogConfig
 from distgan.engine.learner import Learner
-from distgan.engine.loop import Players, play
-from distgan.engine.stages import Progress
+from distgan.engine.loop import Players, Round, learn, play
+from distgan.engine.stages import Progress, Stage, Update
 from distgan.engine.world import World
 
 Weights = dict[str, Tensor]
@@ -126,3 +126,57 @@ def with_accumulate(cases: dict[str, Case], size: int) -> dict[str, Case]:
         for parts in (1, 2)
         if case.tiny.rows >= size * parts
     }
+
+
+def trespasses(case: Case) -> list[str]:
+    """Play a case and say where an update touched what it must not; empty if nowhere.
+
+    After each update only weights and buffers under the stage's learning submodules may have
+    moved, no network keeps a gradient, and whatever may learn moves in the course of its stage.
+    """
+    method, players = build(World.local(), case)
+    networks = {**method.networks, **method.frozen}
+    progress, found = Progress(), []
+    for stage in method.algorithm():
+        for name in {update.learner for update in stage.updates}:
+            players.learners[name].wrap(stage.train.get(name))
+        idle = {
+            f"{update.learner}.{group}"
+            for update in stage.updates
+            for group in _may_move(stage, update, networks)
+        }
+        for _ in range(stage.rounds):
+            batches: tuple[Any, ...] = ()
+            for update in (u for u in stage.updates for _ in range(u.times)):
+                before = _snapshot(networks)
+                batches = learn(update, batches, players, progress, Round())
+                moved = {k for k, v in _snapshot(networks).items() if not v.equal(before[k])}
+                may = {f"{update.learner}.{k}" for k in _may_move(stage, update, networks)}
+                found += [f"{stage.name}: {update.learner}'s update moved {k}" for k in moved - may]
+                found += _gradients_left(networks, stage.name)
+                idle -= moved
+        found += [f"{stage.name}: {name} never moved" for name in idle]
+    return found
+
+
+def _may_move(stage: Stage, update: Update, networks: dict[str, nn.Module]) -> list[str]:
+    groups = stage.train.get(update.learner, ("",))
+    names = networks[update.learner].state_dict()
+    return [name for name in names if name.startswith(groups)]
+
+
+def _snapshot(networks: dict[str, nn.Module]) -> Weights:
+    return {
+        f"{name}.{key}": value.clone()
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+
+
+def _gradients_left(networks: dict[str, nn.Module], stage: str) -> list[str]:
+    return [
+        f"{stage}: a gradient is left on {name}.{key}"
+        for name, network in networks.items()
+        for key, parameter in network.named_parameters()
+        if parameter.grad is not None
+    ]

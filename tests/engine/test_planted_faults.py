@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 from ranks import run_on_ranks
-from tiny_methods import Captioner, TinyConfig, TinyStream, Wasserstein
-from tiny_runs import Case, complaints, play_case, play_cases
+from tiny_methods import Captioner, ImageGAN, TinyConfig, TinyStream, Wasserstein
+from tiny_runs import Case, complaints, play_case, play_cases, trespasses
 from torch import Tensor, nn
 
 from distgan.config import OptimizerConfig
@@ -50,6 +50,18 @@ class LeaksIntoFrozen(Learner):
     @contextmanager
     def only_learning(self, learners: Iterable[Learner]) -> Iterator[None]:
         with super().only_learning([self]):
+            yield
+
+
+class LeavesOthersTraining(Learner):
+    """The other networks stay in training mode, so their running statistics move."""
+
+    @contextmanager
+    def only_learning(self, learners: Iterable[Learner]) -> Iterator[None]:
+        learners = list(learners)
+        with super().only_learning(learners):
+            for learner in learners:
+                learner.network.train()
             yield
 
 
@@ -164,6 +176,18 @@ def faulty() -> dict[str, list]:
 def test_a_planted_fault_is_seen(name, faulty):
     sound, _, said = FAULTS[name]
     found = complaints(play_case(World.local(), sound), faulty[name])
+    assert any(said in complaint for complaint in found), found
+
+
+@pytest.mark.parametrize(
+    ("learner", "said"),
+    [
+        (LeaksIntoFrozen, "a gradient is left on discriminator"),
+        (LeavesOthersTraining, "generator's update moved discriminator.0.1.running_mean"),
+    ],
+)
+def test_a_planted_trespass_is_seen(learner, said):
+    found = trespasses(Case(ImageGAN, TinyConfig(batch_norm=True, rounds=1), learner=learner))
     assert any(said in complaint for complaint in found), found
 
 
