@@ -94,9 +94,7 @@ def test_clipping_the_module_after_the_step_is_undone_where_there_are_master_cop
     ends = {}
     for hook in (True, False):
         module, master = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
-        optimizer = build_optimizer(
-            [master], config if hook else replace(config, clip_weights=None)
-        )
+        optimizer = build_optimizer([master], replace(config, clip_weights=0.5 if hook else None))
         for gradient in (-3.0, 0.4):
             master.grad = torch.tensor([gradient])
             optimizer.step()
