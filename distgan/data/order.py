@@ -48,9 +48,10 @@ class Order:
     def digest(self, first: int, end: int) -> int:
         """What `fingerprints` of all positions in [first, end) add up to."""
         total = 0
-        for start in range(first, end, 1 << 20):
-            positions = np.arange(start, min(start + (1 << 20), end))
-            total += fingerprints(positions, self.item_at(positions))
+        for epoch in range(first // self.items, -(-end // self.items)):
+            start = epoch * self.items
+            positions = np.arange(max(first, start), min(end, start + self.items))
+            total += fingerprints(positions, self.epoch(epoch)[positions - start])
         return total % (1 << DIGEST_BITS)
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import string
 import unicodedata
 from pathlib import Path
 
 _BETWEEN_WORDS = dict.fromkeys(map(ord, "-/\u2010\u2011\u2012\u2013\u2014\u2015"), " ") | {
     ord("&"): " and "
+}
+_ASCII = {
+    **{c: "" for c in range(128) if chr(c) in string.punctuation},
+    **{c: "" for c in range(128) if not (chr(c).isprintable() or chr(c).isspace())},
+    ord("-"): " ",
+    ord("/"): " ",
+    ord("&"): " and ",
 }
 
 
@@ -16,6 +24,8 @@ def words_of(text: str) -> list[str]:
     Dashes and slashes part words, `&` is read as `and`, other punctuation and symbols vanish
     (`don't` becomes `dont`).
     """
+    if text.isascii():
+        return text.lower().translate(_ASCII).split()
     spaced = unicodedata.normalize("NFKC", text).lower().translate(_BETWEEN_WORDS)
     kept = "".join(c for c in spaced if c.isspace() or unicodedata.category(c)[0] not in "PSC")
     return kept.split()
@@ -32,8 +42,8 @@ def read_lines(path: str | Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}: line {line} is not UTF-8 (byte {error.start})") from error
+        place = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}: line {place} is not UTF-8 (byte {error.start})") from error
     lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
     for number, line in lines:
         if not words_of(line):

@@ -54,7 +54,9 @@ def verify(
     rows = _rows_by_shard(root, manifest, problems)
     for done, shard in enumerate(manifest.shards):
         progress(done, len(manifest.shards))
-        problems += _check_shard(root / shard.name, shard, rows and rows.get(shard.name, []))
+        problems += _check_shard(
+            root / shard.name, shard, rows.get(shard.name, []) if rows else None
+        )
         if contents and rows:
             problems += _check_contents(root / shard.name, shard, rows.get(shard.name, []))
     progress(len(manifest.shards), len(manifest.shards))

@@ -38,6 +38,12 @@ def test_normal_form_is_normal(text: str) -> None:
     assert words_of(" ".join(words)) == words or not text.isascii()
 
 
+@given(st.lists(st.text(st.characters(max_codepoint=127), max_size=20), max_size=12))
+def test_ascii_and_unicode_agree(texts: list[str]) -> None:
+    for text in texts:
+        assert words_of(f"{text} \u00e9") == [*words_of(text), "\u00e9"]
+
+
 @given(st.lists(st.text("abc ", max_size=20), max_size=12), st.integers(1, 3))
 def test_vocabulary_holds_frequent_words_first(texts: list[str], least: int) -> None:
     counts = Counter(word for text in texts for word in text.split())
