@@ -16,7 +16,7 @@ QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNIN
 
 
 def connect() -> None:
-    """Join the cluster of RAY_ADDRESS, or the one on this machine, or start one on loopback."""
+    """Join the cluster of RAY_ADDRESS, or the one on this machine, or start one."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     if ray.is_initialized():
@@ -31,8 +31,7 @@ def connect() -> None:
     except ConnectionError as error:
         if address:
             raise ValueError(f"RAY_ADDRESS={address}: no Ray cluster answers there") from error
-        local: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        ray.init(address="local", **local, **QUIET)
+        ray.init(address="local", include_dashboard=False, **QUIET)
 
 
 def choose_device(config: EngineConfig) -> Device:

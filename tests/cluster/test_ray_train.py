@@ -1,0 +1,214 @@
+"""Training on a real Ray cluster: workers and drivers are killed, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distgan.engine import checkpoint
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "tests/cluster/tiny_run.py"
+PATIENCE = 300  # seconds
+
+
+def free_ports(count: int) -> list[str]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [str(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Cluster:
+    """A Ray head on loopback that asks for a token, with everything of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        port, dashboard, client, agent, agent_grpc, metrics = free_ports(6)
+        self.jobs = f"http://127.0.0.1:{dashboard}"
+        self.environment = os.environ | {
+            "HOME": str(folder),  # the token's home
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+            "RAY_ADDRESS": f"127.0.0.1:{port}",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+        command = ["start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"]
+        command += ["--node-ip-address=127.0.0.1", f"--port={port}", f"--temp-dir={folder}/r"]
+        command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+        command += [f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}"]
+        command += [f"--dashboard-agent-listen-port={agent}"]
+        command += [f"--dashboard-agent-grpc-port={agent_grpc}"]
+        with (folder / "ray.log").open("w") as log:
+            environment = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("ray")), *command],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        until(lambda: "Ray runtime started" in (folder / "ray.log").read_text(), self.process)
+
+    def run(self, *command: object, **options: Any) -> subprocess.Popen[str]:
+        """Start a Python program on the cluster; its output is one text."""
+        return subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+
+    def stop(self) -> None:
+        """Its own processes die here; workers follow their raylet."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    # Not pytest's folder: paths of Unix sockets must be short.
+    with tempfile.TemporaryDirectory(prefix="dg", ignore_cleanup_errors=True) as folder:
+        started = Cluster(Path(folder))
+        yield started
+        started.stop()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    run = tmp_path_factory.mktemp("uninterrupted")
+    said, code = ended(cluster.run(TINY, run, "workers=3"))
+    assert code == 0, said
+    return final_state(run)
+
+
+def until(holds: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert process.poll() is None, f"it ended with {process.returncode}"
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, int]:
+    said, _ = process.communicate(timeout=PATIENCE)
+    return said, process.returncode
+
+
+def has_logged(run: Path, round: int) -> Callable[[], bool]:
+    path = run / "metrics.jsonl"
+    return lambda: path.exists() and f'"round": {round},' in path.read_text()
+
+
+def pids(run: Path) -> dict[int, int]:
+    """The newest worker of each rank."""
+    files = sorted((run / "pids").iterdir(), key=lambda path: path.stat().st_mtime)
+    return {int(path.name.split("-")[0]): int(path.name.split("-")[1]) for path in files}
+
+
+def final_state(run: Path) -> dict[str, Any]:
+    state = checkpoint.load(checkpoint.find(run))
+    return {name: state[name] for name in ("progress", "learners", "streams")}
+
+
+def same_bits(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_bits(one[k], other[k]) for k in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same_bits, one, other))
+    return bool(one == other)
+
+
+def test_a_killed_worker_changes_nothing(
+    cluster: Cluster, uninterrupted: dict[str, Any], tmp_path: Path
+) -> None:
+    process = cluster.run(TINY, tmp_path, "workers=3", "pause=0.2")
+    until(has_logged(tmp_path, 25), process)
+    os.kill(pids(tmp_path)[1], signal.SIGKILL)
+    said, code = ended(process)
+    assert code == 0, said
+    assert "its process died" in said and "resumed at" in said
+    assert same_bits(final_state(tmp_path), uninterrupted)
+
+
+def test_a_killed_driver_changes_nothing(
+    cluster: Cluster, uninterrupted: dict[str, Any], tmp_path: Path
+) -> None:
+    process = cluster.run(TINY, tmp_path, "workers=3", "pause=0.2")
+    until(has_logged(tmp_path, 15), process)
+    process.kill()
+    process.wait()
+    said, code = ended(cluster.run(TINY, tmp_path, "workers=3"))
+    assert code == 0, said
+    assert "resumed at" in said
+    assert same_bits(final_state(tmp_path), uninterrupted)
+
+
+def test_ctrl_c_saves_and_leaves_and_the_run_goes_on(
+    cluster: Cluster, uninterrupted: dict[str, Any], tmp_path: Path
+) -> None:
+    process = cluster.run(TINY, tmp_path, "workers=3", "pause=0.2", "every=1000")
+    until(has_logged(tmp_path, 25), process)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    said, code = ended(process)
+    print(f"left {time.monotonic() - asked:.1f} s after the signal")
+    assert code == 130, said
+    assert "stopping after this round" in said and "finished: False" in said
+    assert not (tmp_path / "stop").exists()
+    assert final_state(tmp_path)["progress"]["total_rounds"] >= 25
+    said, code = ended(cluster.run(TINY, tmp_path, "workers=3"))
+    assert code == 0, said
+    assert same_bits(final_state(tmp_path), uninterrupted)
+
+
+def test_sigterm_saves_and_leaves(cluster: Cluster, tmp_path: Path) -> None:
+    process = cluster.run(TINY, tmp_path, "workers=1", "pause=0.2", "every=1000", "rounds=1000")
+    until(has_logged(tmp_path, 5), process)
+    process.send_signal(signal.SIGTERM)
+    said, code = ended(process)
+    assert code == 143, said
+    assert final_state(tmp_path)["progress"]["total_rounds"] >= 5
+
+
+def test_a_workers_error_is_told_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
+    said, code = ended(cluster.run(TINY, tmp_path, "fault=error"))
+    assert code == 1
+    line = "error: rank 1: ValueError: data.path='shapes': the caption of zebra-17 is empty"
+    assert line in said
+    assert "Traceback" not in said
+    story = (tmp_path / "error.txt").read_text()
+    assert line.removeprefix("error: ") == story.splitlines()[0]
+    assert "in _misbehave" in story
+    attempts = list((tmp_path / "checkpoints/attempts").iterdir())
+    assert len(attempts) == 1, "an error that will come again is not tried again"
+
+
+def test_a_worker_that_keeps_dying_ends_the_run(cluster: Cluster, tmp_path: Path) -> None:
+    said, code = ended(cluster.run(TINY, tmp_path, "fault=exit", "max_failures=1"))
+    assert code == 1, said
+    assert "error: rank 1: its process died" in said
+    assert len(list((tmp_path / "checkpoints/attempts").iterdir())) == 2
