@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from distgan.data.samples import Caption
 from distgan.data.vocabulary import Vocabulary
 
 _OPEN_SHARDS = 64  # file handles kept by each process
+_READ_WAITS = (0.2, 1.0)  # seconds between attempts to read
 
 
 class Dataset:
@@ -98,7 +100,7 @@ class Dataset:
         content = self.folder.read(files[style].name)
         if hashlib.sha256(content).hexdigest() != files[style].sha256:
             raise ValueError(f"{self.path}/{files[style].name}: damaged or changed")
-        return content.decode("utf-8").splitlines()
+        return [line for line in content.decode("utf-8").splitlines() if line.strip()]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path, self.digest)
@@ -157,11 +159,11 @@ class Split:
     def image_bytes(self, i: int) -> bytes:
         """The image file as it was given. DamagedSample when it is not what the index says.
 
-        OSError when reading fails for reasons that may pass.
+        OSError when reading failed several times for reasons that may pass.
         """
         shard, size = self.shard(i), int(self._sizes[i])
         try:
-            data = self.dataset.folder.read_at(shard, int(self._offsets[i]), size)
+            data = self.dataset.folder.read_patiently(shard, int(self._offsets[i]), size)
         except FileNotFoundError as error:
             raise DamagedSample(shard, self.key(i), "the shard is missing") from error
         if len(data) < size:
@@ -198,6 +200,23 @@ class Folder:
                 return file.read()
         except FileNotFoundError as error:
             raise ValueError(f"{self.root}/{name} is missing") from error
+
+    def read_patiently(self, name: str, offset: int, size: int) -> bytes:
+        """As `read_at`, tried again after a while; OSError naming the file in the end."""
+        for wait in _READ_WAITS:
+            try:
+                return self.read_at(name, offset, size)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                time.sleep(wait)
+        try:
+            return self.read_at(name, offset, size)
+        except OSError as error:
+            tries = len(_READ_WAITS) + 1
+            raise type(error)(
+                f"{self.root}/{name}: not readable in {tries} tries: {error}"
+            ) from error
 
     def read_at(self, name: str, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`; fewer when the file ends before."""

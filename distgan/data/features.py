@@ -6,6 +6,7 @@ numbers never depend on the batch, the rank, or where a run was resumed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from distgan.data.damage import DamagedSample, TooManyBadSamples
 from distgan.data.dataset import Split
+
+_log = logging.getLogger(__name__)
 
 
 class Features:
@@ -63,6 +66,7 @@ class Features:
             return self.split.image(i, self.image_size)
         except DamagedSample as error:
             self.bad[i] = str(error)
+            _log.warning("features: black takes the place of %s", error)
         if len(self.bad) > self.max_bad_samples:
             raise TooManyBadSamples(
                 f"split {self.split.name}: {len(self.bad)} bad images are more than "

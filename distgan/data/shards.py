@@ -43,7 +43,7 @@ from distgan.data.shard_index import (
     write_manifest,
 )
 from distgan.data.tars import add
-from distgan.data.texts import words_of
+from distgan.data.texts import read_lines, words_of
 
 _ROWS = "rows"  # folder of finished shards' index rows within OUT.partial
 _PLAN = "plan.json"
@@ -138,7 +138,7 @@ def index_dataset(root: Path, *, min_count: int = 1, max_words: int | None = Non
     shards.sort(key=lambda shard: (shard.split, shard.name))
     table = pa.Table.from_pylist([r for s in shards for r in rows[s.name]], schema=SCHEMA)
     paths = {path.stem: path for path in sorted((root / "text").glob("*.txt"))}
-    texts = {style: path.read_text("utf-8").splitlines() for style, path in paths.items()}
+    texts = {style: read_lines(path) for style, path in paths.items()}
     files = tuple(_text_file(root, style, texts[style]) for style in texts)
     options = WriteOptions(min_count=min_count, max_words=max_words)
     source = {"name": "index", "layout": {"min_count": min_count, "max_words": max_words}}
@@ -317,8 +317,8 @@ def _training_texts(table: pa.Table, texts: Mapping[str, Sequence[str]]) -> Iter
 
 def _write_text(root: Path, style: str, lines: Sequence[str]) -> TextFile:
     for number, line in enumerate(lines, 1):
-        if not words_of(line) or "\n" in line:
-            raise ValueError(f"text of style {style}: line {number} has no words: {line!r}")
+        if not words_of(line) or len(line.splitlines()) != 1:
+            raise ValueError(f"text of style {style}: line {number} is no line of words: {line!r}")
     (root / "text").mkdir(exist_ok=True)
     text = "".join(f"{line}\n" for line in lines)
     (root / "text" / f"{style}.txt").write_text(text, encoding="utf-8", newline="\n")

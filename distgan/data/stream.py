@@ -7,8 +7,8 @@ whole state is the number of positions given out, whatever the number of ranks a
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,8 +23,8 @@ from distgan.data.sources import Source
 
 Batch = dict[str, Any]
 
+_log = logging.getLogger(__name__)
 _SUBSTITUTES = 64  # items tried for the place of a damaged one
-_READ_WAITS = (0.2, 1.0)  # seconds between attempts to read
 _AHEAD = 2  # batches each loader prepares
 
 
@@ -208,6 +208,7 @@ class Stream:
         for fault in loaded.faults:
             epoch = fault.position // len(self.source)
             self._bad.setdefault(epoch, {})[fault.item] = fault.what
+            _log.warning("%s: another takes the place of %s", self.name, fault.what)
         if loaded.faults:
             for epoch in sorted(self._bad)[:-2]:
                 del self._bad[epoch]
@@ -250,32 +251,18 @@ class Reader(Dataset[Any]):
 
     def _usable(self, position: int, item: int) -> tuple[int, dict[str, Any], list[Fault]]:
         try:
-            return item, self._read(item), []
+            return item, self.source[item], []
         except DamagedSample as error:
             faults = [Fault(position, item, str(error))]
         for other in self.order.substitutes(position, _SUBSTITUTES).tolist():
             try:
-                return other, self._read(other), faults
+                return other, self.source[other], faults
             except DamagedSample as error:
                 last = error
         raise TooManyBadSamples(
             f"stream {self.order.name}: {faults[0].what}; and so are {_SUBSTITUTES} others "
             f"tried in its place, the last {last}"
         )
-
-    def _read(self, item: int) -> dict[str, Any]:
-        for wait in _READ_WAITS:
-            try:
-                return self.source[item]
-            except OSError:
-                time.sleep(wait)
-        try:
-            return self.source[item]
-        except OSError as error:
-            tries = len(_READ_WAITS) + 1
-            raise OSError(
-                f"{self.source.key(item)}: not readable in {tries} tries: {error}"
-            ) from error
 
 
 class _Endless:

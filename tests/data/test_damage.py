@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import random
 import re
 import tarfile
@@ -214,3 +215,17 @@ def test_a_flipped_bit_in_a_foreign_header_is_named(tmp_path: Path) -> None:
     flip(folder / "train-0.tar", 1024 * 4 + 20)
     with pytest.raises(DamagedShard, match=r"train-0\.tar: damaged after k1\.txt"):
         index_dataset(folder)
+
+
+def test_datasets_open_by_uri_and_travel_between_processes(
+    root: Path, written: Callable[..., Path]
+) -> None:
+    split = Dataset.open(root.as_uri()).split("val")
+    copy = pickle.loads(pickle.dumps(split))
+    assert copy.image_bytes(3) == split.image_bytes(3) and copy.key(3) == "val003"
+    sent = pickle.dumps(split)
+    other = written("other", train=9, val=2)
+    for name in ("index.parquet", "dataset.json"):
+        (root / name).write_bytes((other / name).read_bytes())
+    with pytest.raises(ValueError, match="was replaced by another dataset while in use"):
+        pickle.loads(sent)

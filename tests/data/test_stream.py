@@ -13,19 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distgan.data.damage import DamagedSample, TooManyBadSamples
-from distgan.data.dataset import Dataset
+from distgan.data.dataset import Dataset, Folder
 from distgan.data.order import Order
 from distgan.data.sources import CaptionedImages, Images, Lines
 from distgan.data.stream import Stream
 
 
 class Plain:
-    """Items that are their own numbers; some are damaged, some readings fail for a while."""
+    """Items that are their own numbers; some are damaged."""
 
     digest = "plain"
 
-    def __init__(self, items: int, bad: tuple[int, ...] = (), failures: int = 0) -> None:
-        self.items, self.bad, self.failures = items, bad, failures
+    def __init__(self, items: int, bad: tuple[int, ...] = ()) -> None:
+        self.items, self.bad = items, bad
 
     def __len__(self) -> int:
         return self.items
@@ -33,9 +33,6 @@ class Plain:
     def __getitem__(self, item: int) -> dict[str, Any]:
         if item in self.bad:
             raise DamagedSample("shard.tar", self.key(item), "made so")
-        if self.failures > 0:
-            self.failures -= 1
-            raise OSError("the network is away")
         return {"value": torch.tensor(item)}
 
     def id(self, item: int) -> int:
@@ -181,7 +178,9 @@ def test_lines_and_images(pairs: CaptionedImages) -> None:
     assert sorted(next(make(pictures, rows=23))["id"].tolist()) == list(range(23))
 
 
-def test_bad_samples_are_counted_named_replaced_and_bounded() -> None:
+def test_bad_samples_are_counted_named_replaced_and_bounded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     streams = [make(Plain(40, bad=(7, 19)), 8, rank=r, size=2, max_bad_samples=2) for r in range(2)]
     drawn = draw(streams, 5)
     order = Order(name="s", seed=3, items=40, block=4, window=16)
@@ -192,6 +191,7 @@ def test_bad_samples_are_counted_named_replaced_and_bounded() -> None:
             assert item == others[0]
         else:
             assert item == planned
+    assert "s: another takes the place of shard.tar: key7: made so" in caplog.messages
     assert sorted(name for s in streams for name in s.bad) == [
         "shard.tar: key19: made so",
         "shard.tar: key7: made so",
@@ -219,12 +219,24 @@ def test_a_source_without_a_good_sample_stops_the_run() -> None:
         next(make(Plain(5, bad=(0, 1, 2, 3, 4)), max_bad_samples=1000))
 
 
-def test_reading_is_tried_again_then_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distgan.data.stream._READ_WAITS", (0.0, 0.0))
-    stream = make(Plain(10, failures=2))
+def test_reading_is_tried_again_then_fatal(
+    pairs: CaptionedImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distgan.data.dataset._READ_WAITS", (0.0, 0.0))
+    read, failures = Folder.read_at, [2]
+
+    def fail(self: Folder, name: str, offset: int, size: int) -> bytes:
+        failures[0] -= 1
+        if failures[0] >= 0:
+            raise OSError("the network is away")
+        return read(self, name, offset, size)
+
+    monkeypatch.setattr(Folder, "read_at", fail)
+    stream = make(pairs)
     assert len(next(stream)["key"]) == 6 and stream.bad == []
-    with pytest.raises(OSError, match=r"key.*not readable in 3 tries: the network is away"):
-        next(make(Plain(10, failures=3)))
+    failures[0] = 3
+    with pytest.raises(OSError, match=r"tar: not readable in 3 tries: the network is away"):
+        next(stream)
 
 
 def test_a_state_resumes_only_what_it_was_taken_from() -> None:
