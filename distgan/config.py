@@ -167,6 +167,8 @@ class Config:
             self.stages is None or len(self.stages) > 0, "stages", self.stages, "named, or null"
         )
         require(self.overfit is None or self.overfit >= 1, "overfit", self.overfit, "at least 1")
+        if self.init_networks is not None and self.init_from is None:
+            raise ValueError(f"init_networks={self.init_networks!r} needs init_from")
 
 
 def require(holds: bool, key: str, value: object, what: str) -> None:

@@ -39,6 +39,7 @@ STREAMS = {
     "evaluation": 9,
     "dropout": 10,
     "caption": 11,
+    "pool": 12,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
@@ -73,6 +74,20 @@ class World:
         parts = [torch.empty_like(value) for _ in range(self.size)]
         dist.all_gather(parts, value.contiguous())
         return parts
+
+    def gather_shares(self, value: Tensor, rows: int) -> Tensor:
+        """All `rows` rows of a global batch, in order, of which `value` is this rank's share.
+
+        Shares are those of streams: rows * r // size up to rows * (r + 1) // size. Collective.
+        """
+        ends = [rows * rank // self.size for rank in range(self.size + 1)]
+        counts = [end - start for start, end in pairwise(ends)]
+        if len(value) != counts[self.rank]:
+            raise ValueError(f"rank {self.rank} of {self.size} has {len(value)} of {rows} rows")
+        padded = value.new_zeros(max(counts), *value.shape[1:])
+        padded[: len(value)] = value
+        parts = zip(self.gather(padded), counts, strict=True)
+        return torch.cat([part[:count] for part, count in parts])
 
     def share(self, value: object, source: int = 0) -> object:
         """The plain Python value of rank `source`, on every rank. Collective."""

@@ -15,7 +15,7 @@ Where we depart, and why:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -41,6 +41,7 @@ from distgan.losses import (
     word_log_probs,
 )
 from distgan.methods.attend_gan_config import AttendGANConfig
+from distgan.methods.caption_batches import join, repeat_rows
 from distgan.methods.caption_corpora import Corpora
 from distgan.methods.caption_networks import (
     Generator,
@@ -50,13 +51,13 @@ from distgan.methods.caption_networks import (
     shown,
 )
 from distgan.methods.caption_pictures import draw_captions, draw_rewards
+from distgan.methods.caption_pool import CaptionPool, Written
 from distgan.methods.critic_evidence import Evidence, rows, weighted_auc
 from distgan.methods.round_facts import gradient_ratio, push, sampled_facts
 from distgan.metrics.health import health
 from distgan.models.captioner import AttentionCaptioner
-from distgan.models.decoder import UNK
 from distgan.randomness import STREAMS, Draw, uniforms
-from distgan.rollouts import Samples, Score, greedy, monte_carlo, sample
+from distgan.rollouts import BARRED, Samples, Score, greedy, monte_carlo, sample
 
 PICTURED = 4  # validation images drawn for the log
 
@@ -80,6 +81,7 @@ class AttendGAN:
             "discriminator": self.config.critic.optimizer,
         }
         self.corpora.see_with(encoder.encode)
+        self.pool = CaptionPool(self.config.pool, self.config.generator.max_length, world)
         self._first_numbers: dict[str, float] = {}
 
     @classmethod
@@ -105,7 +107,7 @@ class AttendGAN:
         judge = Update("discriminator", self.real_or_fake, evidence, prepare=self.show_evidence)
         return (
             self._factual_stage(),
-            Stage("style", c.style_steps, (learn,), frozen, self.corpora.forget_regions),
+            Stage("style", c.style_steps, (learn,), frozen),
             Stage("critic", c.critic_steps, (judge,)),
             Stage("adversarial", c.rounds, (act, replace(judge, times=c.d_steps)), frozen),
         )
@@ -147,10 +149,13 @@ class AttendGAN:
             "text": bool(corpora.lines) and (c.heads == "separate" or not c.sees_image),
         }
         used = tuple(f"discriminator/{name}" for name, use in corpus.items() if use)
-        if c.heads == "joint" and not used:
+        if not corpus["styled"] and not corpus["text"]:
+            need = "images with captions" if c.sees_image and c.heads == "joint" else "captions"
+            hint = "; try method.critic.heads=separate" if corpora.lines else ""
             raise ValueError(
-                "a joint critic that sees images needs images with captions in style "
-                f"{', '.join(corpora.asked_names)}; try method.critic.heads=separate"
+                f"method.critic.heads={c.heads} with sees_image={c.sees_image} needs {need} in "
+                f"style {', '.join(corpora.asked_names)}: data.styled_split="
+                f"{corpora.config.data.styled_split} has none{hint}"
             )
         return ("discriminator/images", *used)
 
@@ -173,10 +178,11 @@ class AttendGAN:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {}
+        return {"first_numbers": self._first_numbers, "pool": self.pool.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """All progress is in the learners and streams."""
+        self._first_numbers = state["first_numbers"]
+        self.pool.load_state_dict(state["pool"])
 
     def _build_generator(self) -> Generator:
         g = self.config.generator
@@ -214,13 +220,14 @@ class AttendGAN:
     def policy_gradient_and_mle(self, images: Batch, *batches: Batch) -> Loss:
         """Eq. 8, L = lambda2 L1 + L2, with L1 of Eq. 1 on the sampled words.
 
-        Dropout is off in L1: the words were sampled without it.
+        L1's distribution is the sampler's: without dropout, and with the same words barred.
         """
         l2 = self.mle(*batches)
         words, weight, A = images["words"], images["weight"], images["advantages"]
         with evaluating(self.captioner):
             logits, _ = self.captioner(images["regions"], words, self._told(images["style"]))
-        l1 = policy_gradient(word_log_probs(logits, words, (UNK,)), A, words, weight)
+        logits = logits.index_fill(-1, torch.tensor(BARRED, device=logits.device), -torch.inf)
+        l1 = policy_gradient(word_log_probs(logits, words), A, words, weight)
         lam = self.config.lambda_adversarial
         log = {
             "policy": l1,
@@ -275,8 +282,10 @@ class AttendGAN:
             copies=S,
         )
         acted = repeat_rows({**images, "regions": regions, "style": style}, S)
-        acted |= {"words": samples.words, "advantages": A, "q": values.q}
-        return acted, sampled_facts(values, A, samples.words, self.world.sum)
+        acted |= {"words": samples.words, "advantages": A}
+        share = samples.words.unflatten(0, (-1, S))
+        every = self.world.gather_shares(share, c.batch).flatten(0, 1)
+        return acted, sampled_facts(values, A, samples.words, every, self.world.sum)
 
     def _greedy_score(self, context: object, samples: Samples, score: Score) -> Tensor | None:
         if self.config.baseline != "greedy":
@@ -345,12 +354,19 @@ class AttendGAN:
         return Evidence.joint(corpora, image=c.sees_image, style=style)
 
     def _samples(self, moment: Moment, images: Batch) -> Batch:
-        """x ~ G for each image, in a style drawn for it."""
+        """x ~ G for each image, in a style drawn for it; or an earlier one from the pool."""
         regions, style = self._sight(moment, images)
         context = self.captioner.look(regions, self._told(style))
         draw = Draw(moment.seed, STREAMS["words"], moment.update)
         words = sample(self.captioner, context, draw, images["position"]).words
-        return self._seen({**images, "words": words, "style": style, "regions": regions})
+        met = self.pool.exchange(
+            Written(images["id"], style, words),
+            images["position"],
+            draw._replace(stream=STREAMS["pool"]),
+            self.config.critic_batch,
+        )
+        fakes = {**images, "id": met.image, "words": met.words, "style": met.style}
+        return self._seen({**fakes, "regions": self.corpora.regions("images", met.image)})
 
     def _shown_pair(self, corpus: str, batch: Batch) -> Batch:
         if corpus == "text":
@@ -442,16 +458,13 @@ class AttendGAN:
 
     def show(self, log: Log, stage: Stage, step: int) -> None:
         """Validation captions with their attention, and the rewards of a sampled caption."""
-        split = self.corpora.pictured_split
-        ids = torch.arange(min(PICTURED, len(split)), device=self.world.device)
-        regions = self.corpora.features(split).of(ids)
+        images = self.corpora.pictured(PICTURED)
+        vocabulary = self.corpora.vocabulary
+        regions = self.corpora.see(torch.stack(list(images.values())))
         for number in self.corpora.asked:
-            style = torch.full_like(ids, number)
+            style = torch.full((len(images),), number, device=self.world.device)
             name = self.corpora.styles[number]
-            told = self._told(style)
-            size = self.corpora.config.data.image_size
-            vocabulary = self.corpora.vocabulary
-            sheet = draw_captions(self.captioner, regions, told, split, size, vocabulary)
+            sheet = draw_captions(self.captioner, regions, self._told(style), images, vocabulary)
             log.figure(f"captions/{name}", sheet, step)
             if any(update.learner == "discriminator" for update in stage.updates):
                 score = self._score(regions[:1], style[:1])
@@ -463,22 +476,6 @@ class AttendGAN:
 def corpus_of(stream: str) -> str:
     """The corpus of a stream named LEARNER/CORPUS."""
     return stream.rpartition("/")[2]
-
-
-def join(batches: Sequence[Batch], names: Sequence[str]) -> Batch:
-    """The named tensors of several batches, one after the other."""
-    return {name: torch.cat([batch[name] for batch in batches]) for name in names}
-
-
-def repeat_rows(batch: Batch, times: int) -> Batch:
-    """Each sample `times` times, side by side, its weight shared among them."""
-    repeated = {
-        name: value.repeat_interleave(times, 0)
-        if isinstance(value, Tensor)
-        else [entry for entry in value for _ in range(times)]
-        for name, value in batch.items()
-    }
-    return {**repeated, "weight": repeated["weight"] / times}
 
 
 @contextmanager

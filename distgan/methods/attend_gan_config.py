@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from distgan.config import PATH, WORD_OR_PATH, OptimizerConfig, require
+from distgan.models.encoders import RESNETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,11 @@ class EncoderConfig:
             raise ValueError(
                 "method.encoder.weights=random needs method.encoder.learns=true: "
                 "random features that never learn describe nothing"
+            )
+        if self.weights != "random" and self.learns and self.name in RESNETS:
+            raise ValueError(
+                f"method.encoder.learns=true needs method.encoder.weights=random, got "
+                f"{self.weights!r}: {self.name} with weights of its own stays frozen"
             )
 
 

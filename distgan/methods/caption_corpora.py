@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from distgan.config import Config
+from distgan.data.damage import DamagedSample
 from distgan.data.dataset import Dataset, Split
 from distgan.data.features import Features
 from distgan.data.shard_index import FACTUAL
@@ -51,6 +52,11 @@ class Corpora:
     def _asked(self, style: str) -> tuple[int, ...]:
         """The styles the generator is asked for, by number."""
         if self.own_lines:
+            if len(set(self.styles)) < len(self.styles):
+                raise ValueError(
+                    f"data.style={style}: the data have a style {self.styles[-1]!r} already; "
+                    "name the file otherwise"
+                )
             return (len(self.styles) - 1,)
         if not self.styled.styles:
             raise ValueError(f"data.style={style}: {self.styled.path} has no styles")
@@ -92,7 +98,10 @@ class Corpora:
     @cached_property
     def has_pairs(self) -> bool:
         """Are there images with captions in a style asked for?"""
-        counts = self.styled.manifest.captions.get(self.config.data.styled_split, {})
+        if self.own_lines:
+            return False
+        split = self.styled.split(self.config.data.styled_split)
+        counts = self.styled.manifest.captions.get(split.name, {})
         return any(counts.get(name, 0) for name in self.asked_names)
 
     def stream(self, name: str, rows: int) -> Stream:
@@ -129,24 +138,39 @@ class Corpora:
             return self.styled.split(self.config.data.styled_split)
         return self.dataset.split(self.config.method.images if corpus == "images" else "train")
 
-    @property
-    def pictured_split(self) -> Split:
-        """Where the log's pictures come from: validation images, if there are any."""
+    def pictured(self, count: int) -> dict[str, Tensor]:
+        """The first readable validation images for the log's pictures, (3, S, S) uint8 by key.
+
+        Images of other splits where there are none for validation.
+        """
         names = self.styled.splits
-        found = next((n for n in ("val", "test") if n in names), self.config.data.styled_split)
-        return self.styled.split(found)
+        found = next((n for n in ("val", "test") if n in names), names[0])
+        split = self.styled.split(found)
+        images: dict[str, Tensor] = {}
+        for number in range(len(split)):
+            if len(images) == count:
+                break
+            try:
+                images[split.key(number)] = split.image(number, self.config.data.image_size)
+            except DamagedSample:
+                continue  # evaluation counts and names it
+        return images
 
     def see_with(self, encode: Callable[[Tensor], Tensor]) -> None:
         """Use this encoder, images uint8 (B, 3, S, S) to regions (B, K, D), from now on."""
         self._encode = encode
-        self.forget_regions()
-
-    def forget_regions(self) -> None:
-        """Drop remembered regions: the encoder has changed."""
         self._features = {}
 
+    @torch.no_grad()
+    def see(self, images: Tensor) -> Tensor:
+        """The regions (B, K, D) of images uint8 (B, 3, S, S), by the encoder as it is now."""
+        return self._encode(images.to(self.world.device))
+
     def regions(self, corpus: str, ids: Tensor) -> Tensor:
-        """The regions (B, K, D) of images `ids` of a corpus; zeros where it has no pictures."""
+        """The regions (B, K, D) of images `ids` of a corpus; zeros where it has no pictures.
+
+        They are remembered: not to be asked for before the encoder has stopped learning.
+        """
         if not self.has_pictures(corpus):
             return self._no_picture.expand(len(ids), -1, -1)
         return self.features(self.split(corpus)).of(ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor
 
 from distgan.advantages import advantages
-from distgan.data.dataset import Split
 from distgan.data.vocabulary import Vocabulary
 from distgan.models.captioner import AttentionCaptioner
 from distgan.models.decoder import PAD
@@ -27,13 +27,12 @@ def draw_captions(
     captioner: AttentionCaptioner,
     regions: Tensor,
     style: Tensor | None,
-    split: Split,
-    size: int,
+    images: Mapping[str, Tensor],
     vocabulary: Vocabulary,
 ) -> Figure:
-    """The first images of a split, their greedy captions and where each word looked.
+    """Images uint8 (3, S, S) by name, their greedy captions and where each word looked.
 
-    regions (B, K, D) are those of the split's first B images, drawn `size` pixels wide.
+    regions (B, K, D) are those of the images, style (B,).
     """
     from distgan.metrics.pictures import SheetCaption, SheetRow, caption_sheet
 
@@ -41,11 +40,11 @@ def draw_captions(
     words = greedy(captioner, captioner.look(regions, style), image)
     _, attention = captioner(regions, words, style)
     rows = []
-    for i, (caption, maps) in enumerate(zip(words.cpu(), attention.cpu(), strict=True)):
+    drawn = zip(images.items(), words.cpu(), attention.cpu(), strict=True)
+    for (key, pixels), caption, maps in drawn:
         written = names_of(vocabulary, caption)
-        pixels = split.image(i, size).permute(1, 2, 0).numpy()
         said = SheetCaption("now", written, attention=grids(maps[: len(written)]))
-        rows.append(SheetRow(pixels, [said], title=split.key(i)))
+        rows.append(SheetRow(pixels.permute(1, 2, 0).numpy(), [said], title=key))
     return caption_sheet(rows)
 
 

@@ -31,9 +31,12 @@ def push(logits: Tensor, words: Tensor, factor: Tensor) -> Tensor:
 
 
 def sampled_facts(
-    values: MonteCarlo, advantages: Tensor, words: Tensor, total: Total
+    values: MonteCarlo, advantages: Tensor, words: Tensor, every: Tensor, total: Total
 ) -> dict[str, Tensor]:
-    """Rewards, advantages and the shape of the captions just sampled."""
+    """Rewards, advantages and the shape of the captions just sampled.
+
+    All are of this rank's share, words (R, T) among them, but `every`: the words of all ranks.
+    """
     real = words != PAD
     lengths = real.sum(1)
     captions = total(torch.tensor(float(len(words)), device=words.device))
@@ -55,7 +58,7 @@ def sampled_facts(
         "length": mean(lengths),
         "endless": 1 - mean(ended),
         "repeats": mean(_stutters(words, real)),
-        "distinct_2": _distinct_bigrams(words, real, total),
+        "distinct_2": _distinct_bigrams(every),
     }
 
 
@@ -73,12 +76,12 @@ def _stutters(words: Tensor, real: Tensor) -> Tensor:
     return ((words[:, 1:] == words[:, :-1]) & real[:, 1:]).any(1)
 
 
-def _distinct_bigrams(words: Tensor, real: Tensor, total: Total) -> Tensor:
-    """Distinct bigrams over all bigrams, each rank's share counted by itself and averaged."""
-    both = real[:, 1:]
+def _distinct_bigrams(words: Tensor) -> Tensor:
+    """Distinct bigrams over all bigrams of captions (R, T)."""
+    both = words[:, 1:] != PAD
     codes = (words[:, :-1] << 32 | words[:, 1:]).masked_fill(~both, -1)
     ordered = codes.flatten().sort().values
     fresh = torch.ones_like(ordered, dtype=torch.bool)
     fresh[1:] = ordered[1:] != ordered[:-1]
     distinct = (fresh & (ordered >= 0)).sum().double()
-    return total(distinct) / total(both.sum().double()).clamp_min(1)
+    return distinct / both.sum().double().clamp_min(1)

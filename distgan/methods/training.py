@@ -13,7 +13,7 @@ from distgan.config import Config, config_text
 from distgan.engine import checkpoint
 from distgan.engine.learner import Learner
 from distgan.engine.log import Log
-from distgan.engine.loop import Players
+from distgan.engine.loop import Players, Stream
 from distgan.engine.stages import Stage
 from distgan.engine.trainer import Trainer
 from distgan.engine.world import World
@@ -29,9 +29,16 @@ class Outcome:
     metrics: dict[str, float]
 
 
-def check(config: Config) -> None:
+def check(config: Config, workers: int) -> None:
     """Raise a ValueError naming key and value for what cannot work. Opens data, trains nothing."""
-    METHODS[config.method.name].check(config)
+    method: Method = METHODS[config.method.name](config, World.local())
+    choose_stages(method.algorithm(), config.stages)
+    check_rows(method.streams(), workers, config.engine.accumulate)
+    if config.init_from is not None:
+        try:
+            checkpoint.find(config.init_from)
+        except ValueError as error:
+            raise ValueError(f"init_from={config.init_from}: {error}") from error
 
 
 def train(
@@ -128,12 +135,16 @@ def choose_stages(stages: tuple[Stage, ...], names: tuple[str, ...] | None) -> t
 
 def check_batches(players: Players) -> None:
     """Every gradient pass on every rank needs a sample."""
-    least = players.world.size * players.accumulate
-    for name, stream in players.streams.items():
-        if stream.rows < least:
+    check_rows(players.streams, players.world.size, players.accumulate)
+
+
+def check_rows(streams: Mapping[str, Stream], workers: int, accumulate: int) -> None:
+    """A ValueError names the first stream with a batch that does not reach for everybody."""
+    for name, stream in streams.items():
+        if stream.rows < workers * accumulate:
             raise ValueError(
                 f"a batch of {stream.rows} from {name} is too small for "
-                f"engine.workers={players.world.size} x engine.accumulate={players.accumulate}"
+                f"engine.workers={workers} x engine.accumulate={accumulate}"
             )
 
 
