@@ -263,15 +263,7 @@ class AttendGAN:
         draw = Draw(moment.seed, STREAMS["words"], moment.update)
         samples = sample(self.captioner, context, draw, images["position"], copies=S)
         score = self._score(regions, style)
-        values = monte_carlo(
-            self.captioner,
-            context,
-            samples,
-            score,
-            rollouts=c.rollouts,
-            draw=draw._replace(stream=STREAMS["rollouts"]),
-            empty_prefix=c.baseline == "prefix",
-        )
+        values = self._values(context, samples, score, draw)
         A = advantages(
             values,
             samples.words,
@@ -286,6 +278,21 @@ class AttendGAN:
         share = samples.words.unflatten(0, (-1, S))
         every = self.world.gather_shares(share, c.batch).flatten(0, 1)
         return acted, sampled_facts(values, A, samples.words, every, self.world.sum)
+
+    def _values(self, context: object, samples: Samples, score: Score, draw: Draw) -> MonteCarlo:
+        """Q of Eq. 2; without rollouts, the score of the whole caption for each of its words."""
+        c = self.config
+        if c.rollouts == 0:
+            return whole_captions(samples, score)
+        return monte_carlo(
+            self.captioner,
+            context,
+            samples,
+            score,
+            rollouts=c.rollouts,
+            draw=draw._replace(stream=STREAMS["rollouts"]),
+            empty_prefix=c.baseline == "prefix",
+        )
 
     def _greedy_score(self, context: object, samples: Samples, score: Score) -> Tensor | None:
         if self.config.baseline != "greedy":
@@ -331,7 +338,12 @@ class AttendGAN:
         """Samples of the generator, real captions, and real captions misplaced, for the critic."""
         names = [corpus_of(stream) for stream in self._evidence_sources()[1:]]
         evidence = self._evidence(names)
-        groups = [rows(self._samples(moment, images), fake=evidence.samples)]
+        regions, style = self._sight(moment, images)
+        groups = [rows(self._samples(moment, images, regions, style), fake=evidence.samples)]
+        if any(evidence.factual_samples):
+            factual = torch.full_like(style, self.corpora.factual)
+            alike = self._samples(moment, images, regions, factual)
+            groups.append(rows(alike, fake=evidence.factual_samples))
         for corpus, batch in zip(names, batches, strict=True):
             real = self._shown_pair(corpus, batch)
             real["epsilon"] = uniforms(
@@ -353,9 +365,8 @@ class AttendGAN:
             return Evidence.separate(corpora, style=style, match_samples=c.match_samples)
         return Evidence.joint(corpora, image=c.sees_image, style=style)
 
-    def _samples(self, moment: Moment, images: Batch) -> Batch:
-        """x ~ G for each image, in a style drawn for it; or an earlier one from the pool."""
-        regions, style = self._sight(moment, images)
+    def _samples(self, moment: Moment, images: Batch, regions: Tensor, style: Tensor) -> Batch:
+        """x ~ G for each image, in its style."""
         context = self.captioner.look(regions, self._told(style))
         draw = Draw(moment.seed, STREAMS["words"], moment.update)
         words = sample(self.captioner, context, draw, images["position"]).words
@@ -416,7 +427,7 @@ class AttendGAN:
                 f"{name}_auc": weighted_auc(s.detach(), r, f),
             }
         if c.penalty:
-            penalty = self._penalty(*groups[:2])
+            penalty = self._penalty(groups[0], next(g for g in groups if "epsilon" in g))
             loss, log = loss + c.penalty * penalty, log | {"penalty": penalty}
         return Loss(loss, log)
 

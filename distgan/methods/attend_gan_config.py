@@ -60,7 +60,7 @@ class CriticConfig:
     sees_image: bool = False
     sees_style: bool = False
     heads: Literal["joint", "separate"] = "joint"  # separate: text and match scored apart
-    match_samples: float = 0.0  # separate: share of samples among the match's negatives
+    match_samples: float = 0.0  # separate: share of factual samples among the match's negatives
     match_reward: float = 0.5  # separate: share of the match in the reward
     embedding: int = 256  # [R]
     hidden: int = 512  # gru
@@ -109,7 +109,7 @@ class AttendGANConfig:
     factual_weight: float = 0.0  # of factual pairs in L2 after the factual stage
     text_weight: float = 0.0  # of styled lines without pictures in L2
 
-    rollouts: int = 5  # N, Eq. 2, supplement
+    rollouts: int = 5  # N, Eq. 2, supplement; 0: every word is worth its whole caption's score
     captions: int = 1  # sampled an image; leave_one_out needs 2
     baseline: Literal["none", "batch", "prefix", "greedy", "leave_one_out"] = "prefix"
     whiten: bool | None = None  # advantages to unit spread; None: for Wasserstein critics
@@ -117,9 +117,9 @@ class AttendGANConfig:
     pool: int = 0  # earlier samples kept for the critic; 0: it sees this round's alone
 
     def __post_init__(self) -> None:
-        for key in ("factual_steps", "style_steps", "critic_steps", "rounds", "pool"):
+        for key in ("factual_steps", "style_steps", "critic_steps", "rounds", "pool", "rollouts"):
             require(vars(self)[key] >= 0, f"method.{key}", vars(self)[key], "at least 0")
-        for key in ("g_steps", "d_steps", "batch", "critic_batch", "rollouts", "captions"):
+        for key in ("g_steps", "d_steps", "batch", "critic_batch", "captions"):
             require(vars(self)[key] >= 1, f"method.{key}", vars(self)[key], "at least 1")
         for key in ("styled_weight", "factual_weight", "text_weight"):
             require(vars(self)[key] >= 0, f"method.{key}", vars(self)[key], "at least 0")
@@ -127,6 +127,14 @@ class AttendGANConfig:
             raise ValueError(
                 f"method.baseline=leave_one_out needs method.captions of at least 2, "
                 f"got {self.captions}"
+            )
+
+        if self.baseline == "prefix" and self.rollouts == 0:
+            raise ValueError("method.baseline=prefix needs method.rollouts of at least 1, got 0")
+        if self.critic.match_samples > 0 and self.factual_weight == 0:
+            raise ValueError(
+                f"method.critic.match_samples={self.critic.match_samples} needs "
+                "method.factual_weight above 0: the generator must know factual captions"
             )
 
     @property

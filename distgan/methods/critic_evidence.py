@@ -28,6 +28,7 @@ class Evidence:
     real: Mapping[str, Shares]  # by corpus: a caption with its own image and style
     wrong_image: Mapping[str, Shares] = field(default_factory=dict)  # fake: beside another image
     wrong_style: Mapping[str, Shares] = field(default_factory=dict)  # fake: under another style
+    factual_samples: Shares = ()  # fake: written by the generator when asked for plain facts
 
     @classmethod
     def joint(cls, corpora: Collection[str], *, image: bool, style: bool) -> Evidence:
@@ -43,12 +44,17 @@ class Evidence:
 
     @classmethod
     def separate(cls, corpora: Collection[str], *, style: bool, match_samples: float) -> Evidence:
-        """Two heads, text and match. Text is judged on lines, or on styled captions without any."""
+        """Two heads, text and match. Text is judged on lines, or on styled captions without any.
+
+        Most captions with pictures are factual, so the samples that the match is to be told from
+        are factual too: else it would hold a style against them.
+        """
         text = "text" if "text" in corpora else "styled"
         pictured = [name for name in corpora if name != "text"]
         match = {name: 1 / len(pictured) for name in pictured}
         return cls(
-            samples=(0.5 if style else 1.0, match_samples),
+            samples=(0.5 if style else 1.0, 0.0),
+            factual_samples=(0.0, match_samples),
             real={name: (float(name == text), match.get(name, 0.0)) for name in corpora},
             wrong_image={n: (0.0, share * (1 - match_samples)) for n, share in match.items()},
             wrong_style={text: (0.5, 0.0)} if style else {},
