@@ -57,7 +57,16 @@ from distgan.methods.round_facts import gradient_ratio, push, sampled_facts
 from distgan.metrics.health import health
 from distgan.models.captioner import AttentionCaptioner
 from distgan.randomness import STREAMS, Draw, uniforms
-from distgan.rollouts import BARRED, Samples, Score, greedy, monte_carlo, sample
+from distgan.rollouts import (
+    BARRED,
+    MonteCarlo,
+    Samples,
+    Score,
+    greedy,
+    monte_carlo,
+    sample,
+    whole_captions,
+)
 
 PICTURED = 4  # validation images drawn for the log
 
