@@ -348,7 +348,8 @@ class AttendGAN:
         names = [corpus_of(stream) for stream in self._evidence_sources()[1:]]
         evidence = self._evidence(names)
         regions, style = self._sight(moment, images)
-        groups = [rows(self._samples(moment, images, regions, style), fake=evidence.samples)]
+        fakes = self._replayed(moment, self._samples(moment, images, regions, style))
+        groups = [rows(fakes, fake=evidence.samples)]
         if any(evidence.factual_samples):
             factual = torch.full_like(style, self.corpora.factual)
             alike = self._samples(moment, images, regions, factual)
@@ -379,14 +380,18 @@ class AttendGAN:
         context = self.captioner.look(regions, self._told(style))
         draw = Draw(moment.seed, STREAMS["words"], moment.update)
         words = sample(self.captioner, context, draw, images["position"]).words
-        met = self.pool.exchange(
-            Written(images["id"], style, words),
-            images["position"],
-            draw._replace(stream=STREAMS["pool"]),
-            self.config.critic_batch,
-        )
-        fakes = {**images, "id": met.image, "words": met.words, "style": met.style}
-        return self._seen({**fakes, "regions": self.corpora.regions("images", met.image)})
+        return self._seen({**images, "words": words, "style": style, "regions": regions})
+
+    def _replayed(self, moment: Moment, fakes: Batch) -> Batch:
+        """Some of the samples exchanged for earlier ones, with their own images."""
+        if self.config.pool == 0:
+            return fakes
+        draw = Draw(moment.seed, STREAMS["pool"], moment.update)
+        fresh = Written(fakes["id"], fakes["style"], fakes["words"])
+        met = self.pool.exchange(fresh, fakes["position"], draw, self.config.critic_batch)
+        regions = self.corpora.regions("images", met.image)
+        named = {"id": met.image, "style": met.style, "words": met.words, "regions": regions}
+        return self._seen({**fakes, **named})
 
     def _shown_pair(self, corpus: str, batch: Batch) -> Batch:
         if corpus == "text":

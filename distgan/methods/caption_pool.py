@@ -47,8 +47,6 @@ class CaptionPool:
         `position` (R,) keys the choice of each. The shares of all ranks are `rows` captions.
         Collective.
         """
-        if self.size == 0:
-            return fresh
         shown = self._mixed(fresh, position, draw)
         self._keep(fresh, rows)
         return shown

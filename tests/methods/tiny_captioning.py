@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distgan.config import Config, load_config
 from distgan.engine.loop import Players, Round, learn, play
-from distgan.engine.stages import Batch, Moment, Progress, Stage, Update
+from distgan.engine.stages import Batch, Moment, Prepared, Progress, Stage, Update
 from distgan.engine.world import World
 from distgan.methods import CONFIGS
 from distgan.methods.attend_gan import AttendGAN
@@ -60,10 +60,10 @@ class Recorded(AttendGAN):
         self.earned.append(acted["advantages"])
         return acted, facts
 
-    def _samples(self, moment: Moment, images: Batch) -> Batch:
-        fakes = super()._samples(moment, images)
-        self.words.append(fakes["words"])
-        return fakes
+    def show_evidence(self, moment: Moment, images: Batch, *batches: Batch) -> Prepared:
+        shown = super().show_evidence(moment, images, *batches)
+        self.words += [group["words"] for group in shown.batches if "epsilon" not in group]
+        return shown
 
 
 @dataclass(frozen=True)
