@@ -54,6 +54,7 @@ from distgan.methods.caption_pictures import draw_captions, draw_rewards
 from distgan.methods.caption_pool import CaptionPool, Written
 from distgan.methods.critic_evidence import Evidence, rows, weighted_auc
 from distgan.methods.round_facts import gradient_ratio, push, sampled_facts
+from distgan.methods.word_swaps import swap_a_word
 from distgan.metrics.health import health
 from distgan.models.captioner import AttentionCaptioner
 from distgan.randomness import STREAMS, Draw, uniforms
@@ -366,14 +367,19 @@ class AttendGAN:
             if corpus in evidence.wrong_style:
                 wrong = self._restyled(moment, real)
                 groups.append(rows(wrong, fake=evidence.wrong_style[corpus]))
+            if corpus in evidence.swapped:
+                wrong = self._swapped(moment, corpus, real)
+                groups.append(rows(wrong, fake=evidence.swapped[corpus]))
         return Prepared(tuple(groups))
 
     def _evidence(self, corpora: list[str]) -> Evidence:
         c, styles = self.config.critic, len(self.corpora.asked)
         style = c.sees_style and styles > 1
         if c.heads == "separate":
-            return Evidence.separate(corpora, style=style, match_samples=c.match_samples)
-        return Evidence.joint(corpora, image=c.sees_image, style=style)
+            return Evidence.separate(
+                corpora, style=style, match_samples=c.match_samples, swapped=c.swapped
+            )
+        return Evidence.joint(corpora, image=c.sees_image, style=style, swapped=c.swapped)
 
     def _samples(self, moment: Moment, images: Batch, regions: Tensor, style: Tensor) -> Batch:
         """x ~ G for each image, in its style."""
@@ -421,6 +427,17 @@ class AttendGAN:
         if self.config.critic.heads == "separate":
             restyled.pop("regions", None)
         return restyled
+
+    def _swapped(self, moment: Moment, corpus: str, real: Batch) -> Batch:
+        """The captions with a word each that the generator says of another image, or of none."""
+        draw = Draw(moment.seed, STREAMS["negatives"], moment.update)
+        ids, position, words = real["id"], real["position"], real["words"]
+        if self.corpora.has_pictures(corpus):
+            ids = self.corpora.other_images(corpus, ids, position, draw)
+        regions = self.corpora.regions(corpus, ids)
+        logits, _ = self.captioner(regions, words, self._told(real["style"]))
+        place, pick = (uniforms(draw, position, rollout=n) for n in (2, 3))
+        return {**real, "words": swap_a_word(logits, words, place, pick)}
 
     def real_or_fake(self, *groups: Batch) -> Loss:
         """Eq. 10 (or binary cross-entropy) on every row, each weighted as real or as fake.

@@ -61,6 +61,7 @@ class CriticConfig:
     sees_style: bool = False
     heads: Literal["joint", "separate"] = "joint"  # separate: text and match scored apart
     match_samples: float = 0.0  # separate: share of factual samples among the match's negatives
+    swapped: float = 0.0  # share of real captions with a swapped word among the negatives
     match_reward: float = 0.5  # separate: share of the match in the reward
     embedding: int = 256  # [R]
     hidden: int = 512  # gru
@@ -74,6 +75,7 @@ class CriticConfig:
         key = "method.critic"
         require(self.penalty >= 0, f"{key}.penalty", self.penalty, "at least 0")
         require(0 <= self.match_samples <= 1, f"{key}.match_samples", self.match_samples, "a share")
+        require(0 <= self.swapped < 1, f"{key}.swapped", self.swapped, "in [0, 1)")
         require(0 <= self.match_reward <= 1, f"{key}.match_reward", self.match_reward, "a share")
         if self.heads == "separate" and not self.sees_image:
             raise ValueError(f"{key}.heads=separate needs {key}.sees_image=true")

@@ -30,34 +30,55 @@ class Evidence:
     wrong_style: Mapping[str, Shares] = field(default_factory=dict)  # fake: under another style
     factual_samples: Shares = ()  # fake: written by the generator when asked for plain facts
 
+    swapped: Mapping[str, Shares] = field(default_factory=dict)  # fake: one word is another's
+
     @classmethod
-    def joint(cls, corpora: Collection[str], *, image: bool, style: bool) -> Evidence:
-        """One head that judges all it sees; the corpora share its weight evenly."""
-        even, misplaced = 1 / len(corpora), image + style
-        each = {name: (0.5 * even / max(misplaced, 1),) for name in corpora}
+    def joint(
+        cls, corpora: Collection[str], *, image: bool, style: bool, swapped: float = 0.0
+    ) -> Evidence:
+        """One head that judges all it sees; the corpora share its weight evenly.
+
+        `swapped` is the share of captions with a swapped word in the fake weight.
+        """
+        even, misplaced, rest = 1 / len(corpora), image + style, 1 - swapped
+        each = {name: (0.5 * rest * even / max(misplaced, 1),) for name in corpora}
         return cls(
-            samples=(0.5 if misplaced else 1.0,),
+            samples=(rest * (0.5 if misplaced else 1.0),),
             real={name: (even,) for name in corpora},
             wrong_image=each if image else {},
             wrong_style=each if style else {},
+            swapped={name: (swapped * even,) for name in corpora if swapped},
         )
 
     @classmethod
-    def separate(cls, corpora: Collection[str], *, style: bool, match_samples: float) -> Evidence:
+    def separate(
+        cls,
+        corpora: Collection[str],
+        *,
+        style: bool,
+        match_samples: float = 0.0,
+        swapped: float = 0.0,
+    ) -> Evidence:
         """Two heads, text and match. Text is judged on lines, or on styled captions without any.
 
         Most captions with pictures are factual, so the samples that the match is to be told from
-        are factual too: else it would hold a style against them.
+        are factual too: else it would hold a style against them. `match_samples` is their share
+        among its negatives without a swapped word, `swapped` that of the others for both heads.
         """
-        text = "text" if "text" in corpora else "styled"
+        text, rest = "text" if "text" in corpora else "styled", 1 - swapped
         pictured = [name for name in corpora if name != "text"]
         match = {name: 1 / len(pictured) for name in pictured}
+        both = {name: (float(name == text), match.get(name, 0.0)) for name in corpora}
+        beside = rest * (1 - match_samples)
         return cls(
-            samples=(0.5 if style else 1.0, 0.0),
-            factual_samples=(0.0, match_samples),
-            real={name: (float(name == text), match.get(name, 0.0)) for name in corpora},
-            wrong_image={n: (0.0, share * (1 - match_samples)) for n, share in match.items()},
-            wrong_style={text: (0.5, 0.0)} if style else {},
+            samples=(rest * (0.5 if style else 1.0), 0.0),
+            factual_samples=(0.0, rest * match_samples),
+            real=both,
+            wrong_image={name: (0.0, beside * share) for name, share in match.items()},
+            wrong_style={text: (rest * 0.5, 0.0)} if style else {},
+            swapped={n: (swapped * t, swapped * m) for n, (t, m) in both.items()}
+            if swapped
+            else {},
         )
 
 
