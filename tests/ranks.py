@@ -22,7 +22,7 @@ import torch.multiprocessing
 
 from distgan.engine.world import World
 
-SECONDS = 120.0
+SECONDS = 300.0
 """How long a group of ranks may take: many times what it needs on an idle machine."""
 
 _GRACE = 5.0
