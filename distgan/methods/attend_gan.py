@@ -15,8 +15,7 @@ Where we depart, and why:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,11 +41,12 @@ from distgan.losses import (
 )
 from distgan.methods.attend_gan_config import AttendGANConfig
 from distgan.methods.caption_batches import join, repeat_rows
-from distgan.methods.caption_corpora import Corpora
+from distgan.methods.caption_corpora import Corpora, corpus_of
 from distgan.methods.caption_networks import (
     Generator,
     build_caption_critic,
     build_generator,
+    evaluating,
     score_captions,
     shown,
 )
@@ -513,20 +513,3 @@ class AttendGAN:
                 first = self.captioner.look(regions[:1], self._told(style[:1]))
                 drawn = draw_rewards(self.captioner, first, score, vocabulary)
                 log.figure(f"rewards/{name}", drawn, step)
-
-
-def corpus_of(stream: str) -> str:
-    """The corpus of a stream named LEARNER/CORPUS."""
-    return stream.rpartition("/")[2]
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Inside, the network is in eval mode (no dropout), gradients as outside."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -208,6 +208,11 @@ class Corpora:
         return (batch_ids + shift) % count
 
 
+def corpus_of(stream: str) -> str:
+    """The corpus of a stream named LEARNER/CORPUS."""
+    return stream.rpartition("/")[2]
+
+
 def read_style(style: str) -> dict[str, list[str]]:
     """The lines of a style given as a text file, by the file's stem; empty for a style's name."""
     path = Path(style)
