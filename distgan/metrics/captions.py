@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from distgan.metrics.java import JavaError, meteor, tokenise_ptb
+from distgan.metrics.java import JavaError, Meteor, tokenise_ptb
 
 Tokeniser = Literal["ptb", "plain"]
 
@@ -33,7 +33,8 @@ def score_captions(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, float]:
     """Scores of one caption an image against its references, with the best tokeniser there is."""
-    return measure_captions(hypotheses, references).scores
+    with Meteor() as meteor:
+        return measure_captions(hypotheses, references, meteor=meteor).scores
 
 
 def measure_captions(
@@ -41,18 +42,21 @@ def measure_captions(
     references: Sequence[Sequence[str]],
     *,
     tokeniser: Tokeniser | None = None,
-    with_meteor: bool = True,
+    meteor: Meteor | None = None,
 ) -> CaptionScores:
-    """Like `score_captions`, with the label. `tokeniser=None` takes `ptb` if it runs."""
+    """Like `score_captions`, with the label.
+
+    `tokeniser=None` takes `ptb` if it runs; without `meteor` there is no METEOR.
+    """
     _check(hypotheses, references)
     texts = [*hypotheses, *(text for several in references for text in several)]
     tokens, used, remarks = _tokenise(texts, tokeniser)
     hyps, rest = tokens[: len(hypotheses)], iter(tokens[len(hypotheses) :])
     refs = [[next(rest) for _ in several] for several in references]
     scores = _python_scores(hyps, refs)
-    if with_meteor:
+    if meteor is not None:
         try:
-            scores["METEOR"] = meteor(hyps, refs)
+            scores["METEOR"] = meteor.score(hyps, refs)
         except JavaError as error:
             remarks = (*remarks, f"no METEOR: {error}")
     return CaptionScores(scores, used, remarks)

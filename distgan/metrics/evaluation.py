@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -18,9 +18,11 @@ from distgan.data.shapes import truth
 from distgan.data.texts import words_of
 from distgan.metrics.captions import measure_captions
 from distgan.metrics.diversity import diversity, self_bleu
+from distgan.metrics.java import Meteor
 from distgan.metrics.style import StyleClassifier
 
 FACTUAL = "factual"
+MEAN = "mean"  # the style of a column that is a mean over styles
 BATCH = 64
 TEXTS = 10_000  # of a style, that the judge of styles learns from
 
@@ -105,9 +107,13 @@ def write(captioner: Captioner, task: Task, decoding: Decoding, image_size: int)
 
 
 class Judge:
-    """Scores captions, knowing the texts their writer learned from, by style."""
+    """Scores captions, knowing the texts their writer learned from, by style.
+
+    METEOR runs, where it can, until the judge is left: `with Judge(...) as judge`.
+    """
 
     def __init__(self, training: Mapping[str, Sequence[str]]) -> None:
+        self.meteor = Meteor()
         self.known = {style: [_plain(text) for text in texts] for style, texts in training.items()}
         several = {style: texts for style, texts in self.known.items() if len(set(texts)) > 1}
         self.classifier = _style_judge(several) if len(several) > 1 else None
@@ -126,13 +132,19 @@ class Judge:
             texts.setdefault(style, []).extend(more)
         return cls(texts)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.meteor.close()
+
     def score(
         self, model: str, captions: Sequence[str], task: Task, *, against: Sequence[Sequence[str]]
     ) -> Column:
         """All scores of the task's captions; `against` are their references, empty for none."""
         scores, remarks = _truth(captions, task), tuple[str, ...]()
         if all(against):
-            found = measure_captions(captions, against)
+            found = measure_captions(captions, against, meteor=self.meteor)
             scores |= found.scores
             remarks = (f"tokeniser: {found.tokeniser}", *found.remarks)
         if self.classifier is not None and task.style in self.classifier.styles:
@@ -144,27 +156,33 @@ class Judge:
         return Column(model, task.style, scores, remarks, tuple(captions))
 
 
-def controls(judge: Judge, task: Task) -> list[Column]:
+def controls(judge: Judge, tasks: Sequence[Task]) -> list[Column]:
     """What people's own captions score, each with its image and with the next one's.
 
-    A caption is not among its own references. No columns where an image has only one reference.
+    A caption is not among its own references. Styles in which some image has only one reference
+    have no controls.
     """
-    if not task.references or min(map(len, task.references)) < 2:
-        return []
-    rest = [references[1:] for references in task.references]
-    own = [_plain(references[0]) for references in task.references]
-    moved = [*own[1:], own[0]]
-    return [
-        judge.score("references", own, task, against=rest),
-        judge.score("shuffled references", moved, task, against=rest),
-    ]
+    able = [task for task in tasks if min(map(len, task.references)) > 1]
+    own = [[_plain(references[0]) for references in task.references] for task in able]
+    moved = [[*captions[1:], captions[0]] for captions in own]
+    columns = []
+    for name, said in (("references", own), ("shuffled references", moved)):
+        columns += with_mean(
+            [
+                judge.score(name, captions, task, against=[r[1:] for r in task.references])
+                for captions, task in zip(said, able, strict=True)
+            ]
+        )
+    return columns
 
 
-def mean_column(columns: Sequence[Column]) -> Column:
-    """The mean over styles of one model's scores."""
+def with_mean(columns: Sequence[Column]) -> list[Column]:
+    """One model's columns, and their mean over styles where there are several."""
+    if len(columns) < 2:
+        return list(columns)
     names = [n for n in columns[0].scores if all(n in column.scores for column in columns)]
     scores = {n: sum(column.scores[n] for column in columns) / len(columns) for n in names}
-    return Column(columns[0].model, "mean", scores)
+    return [*columns, Column(columns[0].model, MEAN, scores)]
 
 
 def _truth(captions: Sequence[str], task: Task) -> dict[str, float]:

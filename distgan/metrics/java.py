@@ -1,6 +1,6 @@
 """The two Java programs of caption scoring, from the jars that pycocoevalcap carries.
 
-`tokenise_ptb` runs Stanford's PTB tokeniser as coco-caption does; `meteor` runs METEOR 1.5
+`tokenise_ptb` runs Stanford's PTB tokeniser as coco-caption does; `Meteor` runs METEOR 1.5
 (Denkowski and Lavie, 2014), English, `-norm`. Everything that can go wrong is a `JavaError`
 whose text is a reason a reader of the scores understands.
 """
@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 PTB_JAR = Path("tokenizer", "stanford-corenlp-3.4.1.jar")
 METEOR_JAR = Path("meteor", "meteor-1.5.jar")
@@ -59,35 +59,63 @@ def tokenise_ptb(texts: Sequence[str], *, timeout_seconds: float = 600) -> list[
     return [" ".join(w for w in line.split() if w not in PUNCTUATION) for line in found[:-1]]
 
 
-def meteor(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, timeout_seconds: float = 1800
-) -> float:
-    """METEOR of the whole set, in [0, 1]. Texts are tokenised already."""
-    command = [_java(), "-jar", METEOR_HEAP, str(_jar(METEOR_JAR))]
-    command += ["-", "-", "-stdio", "-l", "en", "-norm"]
-    with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            encoding="utf-8",
-            # Numbers are read back by Python: "0.5", whatever the user's country writes.
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-        )
-        watchdog = threading.Timer(timeout_seconds, process.kill)
+class Meteor:
+    """METEOR, kept running: it takes seconds to start. Starts when it is first asked.
+
+    After a JavaError it is as if never started.
+    """
+
+    def __init__(self, *, timeout_seconds: float = 1800) -> None:
+        self.timeout_seconds = timeout_seconds
+        self._process: subprocess.Popen[str] | None = None
+        self._complaints: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def score(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+        """METEOR of a whole set, in [0, 1]. Texts are tokenised already."""
+        process, complaints = self._start()
+        watchdog = threading.Timer(self.timeout_seconds, process.kill)
         watchdog.start()
         try:
             return _converse(process.stdin, process.stdout, hypotheses, references)
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError) as error:
             process.kill()
+            process.wait()
             complaints.seek(0)
-            said = complaints.read().decode("utf-8", "replace")
-            raise JavaError(f"METEOR failed: {_reason(said)}") from error
+            said = _reason(complaints.read().decode("utf-8", "replace"))
+            self.close()
+            raise JavaError(f"METEOR failed: {said}") from error
         finally:
             watchdog.cancel()
-            process.kill()
-            process.communicate()
+
+    def close(self) -> None:
+        """End the program, if it runs."""
+        if self._process is not None and self._complaints is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._complaints.close()
+        self._process = self._complaints = None
+
+    def _start(self) -> tuple[subprocess.Popen[str], IO[bytes]]:
+        if self._process is None or self._complaints is None:
+            command = [_java(), "-jar", METEOR_HEAP, str(_jar(METEOR_JAR))]
+            command += ["-", "-", "-stdio", "-l", "en", "-norm"]
+            self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
+                encoding="utf-8",
+                # Numbers are read back by Python: "0.5", whatever the user's country writes.
+                env={**os.environ, "LC_ALL": "C.UTF-8"},
+            )
+        return self._process, self._complaints
 
 
 def _converse(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from distgan.metrics.evaluation import Column
+from distgan.metrics.evaluation import MEAN, Column
 
 ORDER = (
     "joint",
@@ -49,7 +49,13 @@ MEANING = {
     "duplicates": "captions that an earlier one already said",
     "repeats": "captions that say something twice in a row",
 }
+DECIMALS = {"vocabulary": 0, "length": 1}  # 3 elsewhere
 SHOWN_CAPTIONS = 8
+
+
+def headline(columns: Sequence[Column]) -> list[Column]:
+    """One column a model: the means over styles, where there are several."""
+    return [column for column in columns if column.style == MEAN] or list(columns)
 
 
 def table(columns: Sequence[Column]) -> str:
@@ -57,7 +63,7 @@ def table(columns: Sequence[Column]) -> str:
     known = {name for column in columns for name in column.scores}
     names = [name for name in ORDER if name in known] + sorted(known - set(ORDER))
     head = ["", *(f"{column.model} {column.style}" for column in columns)]
-    body = [[name, *(_number(column.scores.get(name)) for column in columns)] for name in names]
+    body = [[name, *(_number(name, column.scores) for column in columns)] for name in names]
     widths = [max(len(row[at]) for row in (head, *body)) for at in range(len(head))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [
@@ -84,10 +90,11 @@ def write_report(
     parts = [
         f"# {title}",
         "\n".join(f"- {name}: {value}" for name, value in facts.items()),
-        table(columns),
+        table(headline(columns)),
         "\n".join(f"- {remark}" for remark in remarks),
         "\n".join(f"- `{name}`: {said}" for name, said in MEANING.items() if name in known),
         *(f"![{path.stem}]({path.relative_to(folder).as_posix()})" for path in pictures),
+        *([] if headline(columns) == list(columns) else ["## By style", table(columns)]),
         _some_captions(columns),
     ]
     path = folder / "report.md"
@@ -105,7 +112,5 @@ def _some_captions(columns: Sequence[Column]) -> str:
     return "\n\n".join(blocks)
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" if abs(value) < 20 else f"{value:.0f}"
+def _number(name: str, scores: Mapping[str, float]) -> str:
+    return f"{scores[name]:.{DECIMALS.get(name, 3)}f}" if name in scores else ""

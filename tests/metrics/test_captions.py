@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distgan.metrics import java
 from distgan.metrics.captions import measure_captions, score_captions, tokenise_plain
-from distgan.metrics.java import JavaError, tokenise_ptb
+from distgan.metrics.java import JavaError, Meteor, tokenise_ptb
 
 pytest.importorskip("pycocoevalcap")
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no java on the PATH")
@@ -37,6 +36,7 @@ KNOWN = {
     "ROUGE-L": 0.5221038,
     "CIDEr": 1.2421920,
 }
+ONE = (["this is a good test"], [["this is a test", "this is also a test"]])
 KNOWN_ONE = {
     "BLEU-1": 0.799999,
     "BLEU-2": 0.632455,
@@ -48,37 +48,36 @@ KNOWN_ONE = {
 
 
 def test_published_values_without_java():
-    found = measure_captions(HYPOTHESES, REFERENCES, tokeniser="plain", with_meteor=False)
+    found = measure_captions(HYPOTHESES, REFERENCES, tokeniser="plain")
     assert found.tokeniser == "plain"
     assert found.scores == pytest.approx(KNOWN, abs=1e-6)
 
 
 def test_published_values_of_a_single_caption():
-    found = measure_captions(
-        ["this is a good test"],
-        [["this is a test", "this is also a test"]],
-        tokeniser="plain",
-        with_meteor=False,
-    )
+    found = measure_captions(*ONE, tokeniser="plain")
     assert found.scores == pytest.approx(KNOWN_ONE, abs=1e-6)
 
 
 @needs_java
 def test_published_values_with_java():
-    found = measure_captions(HYPOTHESES, REFERENCES)
+    with Meteor() as meteor:
+        found = measure_captions(HYPOTHESES, REFERENCES, meteor=meteor)
+        one = measure_captions(*ONE, meteor=meteor)
     assert found.tokeniser == "ptb" and found.remarks == ()
     assert found.scores == pytest.approx(KNOWN | {"METEOR": 0.295797}, abs=1e-6)
+    assert one.scores == pytest.approx(KNOWN_ONE | {"METEOR": 0.44434387}, abs=1e-6)
 
 
 def test_no_java_is_said_and_costs_only_meteor(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    found = measure_captions(HYPOTHESES, REFERENCES)
+    found = measure_captions(HYPOTHESES, REFERENCES, meteor=Meteor())
     assert found.tokeniser == "plain"
     assert found.remarks == (
         "plain tokeniser: no java on the PATH",
         "no METEOR: no java on the PATH",
     )
     assert found.scores == pytest.approx(KNOWN, abs=1e-6)
+    assert score_captions(HYPOTHESES, REFERENCES) == found.scores
     with pytest.raises(JavaError, match="no java on the PATH"):
         measure_captions(HYPOTHESES, REFERENCES, tokeniser="ptb")
 
@@ -95,7 +94,7 @@ def test_broken_java_is_named(tmp_path, monkeypatch, script, reason):
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    found = measure_captions(HYPOTHESES, REFERENCES)
+    found = measure_captions(HYPOTHESES, REFERENCES, meteor=Meteor())
     assert found.tokeniser == "plain" and "METEOR" not in found.scores
     assert reason in found.remarks[0]
     assert found.remarks[1].startswith("no METEOR: METEOR failed")
@@ -109,7 +108,7 @@ def test_java_that_hangs_is_stopped(tmp_path, monkeypatch):
     with pytest.raises(JavaError, match="took over"):
         tokenise_ptb(["a cat"], timeout_seconds=0.2)
     with pytest.raises(JavaError, match="METEOR failed"):
-        java.meteor(["a cat"], [["a cat"]], timeout_seconds=0.2)
+        Meteor(timeout_seconds=0.2).score(["a cat"], [["a cat"]])
 
 
 @needs_java
@@ -134,9 +133,7 @@ def test_plain_and_ptb_tokens_agree_on_coco():
 
 
 def test_an_empty_caption_scores_low_and_breaks_nothing():
-    found = measure_captions(
-        ["", "a cat"], [["a dog"], ["a cat"]], tokeniser="plain", with_meteor=False
-    )
+    found = measure_captions(["", "a cat"], [["a dog"], ["a cat"]], tokeniser="plain")
     assert found.scores["ROUGE-L"] == pytest.approx(0.5)
 
 

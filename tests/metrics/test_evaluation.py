@@ -12,8 +12,8 @@ from distgan.data.dataset import Dataset
 from distgan.data.importers.shapes import Shapes
 from distgan.data.shapes.world import ShapesOptions
 from distgan.data.shards import WriteOptions, write_dataset
-from distgan.metrics.evaluation import Column, Decoding, Judge, Task, controls, mean_column, write
-from distgan.metrics.report import table, write_report
+from distgan.metrics.evaluation import Column, Decoding, Judge, Task, controls, with_mean, write
+from distgan.metrics.report import headline, table, write_report
 
 SIZE = 32
 
@@ -83,7 +83,7 @@ def test_who_says_the_same_of_all_is_wrong(dataset: Dataset, judge: Judge) -> No
 
 
 def test_peoples_captions_are_controls(dataset: Dataset, judge: Judge) -> None:
-    own, moved = controls(judge, Task.choose(dataset.split("test"), "negative"))
+    own, moved = controls(judge, [Task.choose(dataset.split("test"), "negative")])
     assert (own.model, moved.model) == ("references", "shuffled references")
     assert own.scores["joint"] == pytest.approx(1) and moved.scores["joint"] < 0.2
     assert own.scores["CIDEr"] > moved.scores["CIDEr"]
@@ -101,7 +101,7 @@ def test_a_style_without_captions_is_asked_of_all_images(dataset: Dataset, judge
     alone = Task(task.split, "positive", task.rows, ((),) * 5)
     column = judge.score("m", ["a nice thing"] * 5, alone, against=alone.references)
     assert "BLEU-4" not in column.scores and column.scores["joint"] == 0
-    assert controls(judge, alone) == []
+    assert controls(judge, [alone]) == []
 
 
 def test_sampling_differs_between_batches_and_not_between_runs(dataset: Dataset) -> None:
@@ -119,7 +119,11 @@ COLUMNS = [
 
 
 def test_the_mean_is_over_styles() -> None:
-    assert mean_column(COLUMNS) == Column("MLE", "mean", {"joint": 0.5, "vocabulary": 45.0})
+    mean = Column("MLE", "mean", {"joint": 0.5, "vocabulary": 45.0})
+    assert with_mean(COLUMNS) == [*COLUMNS, mean]
+    assert with_mean(COLUMNS[:1]) == COLUMNS[:1]
+    assert headline(with_mean(COLUMNS)) == [mean]
+    assert headline(COLUMNS[:1]) == COLUMNS[:1]
 
 
 def test_a_table_reads_well() -> None:
