@@ -98,7 +98,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Config, Path]:
     if not (here / source).exists():
         raise ValueError(f"{source} does not exist: neither a config file nor a run's folder")
     config = keep_at_home(read_config(source, overrides, here, methods=CONFIGS), here)
-    training.check(config)
+    training.check(config, 1 if arguments.local else config.engine.workers)
     if arguments.local:
         pick_device(config.engine.device)
         if config.engine.workers > 1:
