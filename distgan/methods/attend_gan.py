@@ -51,13 +51,13 @@ from distgan.methods.caption_networks import (
     shown,
 )
 from distgan.methods.caption_pictures import draw_captions, draw_rewards
-from distgan.methods.caption_pool import CaptionPool, Written
-from distgan.methods.critic_evidence import Evidence, rows, weighted_auc
+from distgan.methods.caption_pool import CaptionPool
+from distgan.methods.critic_evidence import weighted_auc
+from distgan.methods.critic_lessons import CriticLessons
 from distgan.methods.round_facts import gradient_ratio, push, sampled_facts
-from distgan.methods.word_swaps import swap_a_word
 from distgan.metrics.health import health
 from distgan.models.captioner import AttentionCaptioner
-from distgan.randomness import STREAMS, Draw, uniforms
+from distgan.randomness import STREAMS, Draw
 from distgan.rollouts import (
     BARRED,
     MonteCarlo,
@@ -92,6 +92,7 @@ class AttendGAN:
         }
         self.corpora.see_with(encoder.encode)
         self.pool = CaptionPool(self.config.pool, self.config.generator.max_length, world)
+        self.lessons = CriticLessons(self.config, self.corpora, self.captioner, self.pool)
         self._first_numbers: dict[str, float] = {}
 
     @classmethod
@@ -105,7 +106,7 @@ class AttendGAN:
     def algorithm(self) -> tuple[Stage, ...]:
         c = self.config
         frozen = {"generator": ("captioner",)}
-        l2, evidence = self._l2_weights(), self._evidence_sources()
+        l2, evidence = self._l2_weights(), self.lessons.sources()
         learn = Update("generator", self.mle, tuple(l2), prepare=self.see(l2))
         act = Update(
             "generator",
@@ -114,7 +115,7 @@ class AttendGAN:
             times=c.g_steps,
             prepare=self.act_and_see(l2),
         )
-        judge = Update("discriminator", self.real_or_fake, evidence, prepare=self.show_evidence)
+        judge = Update("discriminator", self.real_or_fake, evidence, prepare=self.lessons.give)
         return (
             self._factual_stage(),
             Stage("style", c.style_steps, (learn,), frozen),
@@ -149,25 +150,6 @@ class AttendGAN:
                 f"method.factual_weight={c.factual_weight}"
             )
         return used
-
-    def _evidence_sources(self) -> tuple[str, ...]:
-        """The streams of a critic's update, samples' images first."""
-        c, corpora = self.config.critic, self.corpora
-        corpus = {
-            "styled": corpora.has_pairs,
-            "factual": c.heads == "separate",
-            "text": bool(corpora.lines) and (c.heads == "separate" or not c.sees_image),
-        }
-        used = tuple(f"discriminator/{name}" for name, use in corpus.items() if use)
-        if not corpus["styled"] and not corpus["text"]:
-            need = "images with captions" if c.sees_image and c.heads == "joint" else "captions"
-            hint = "; try method.critic.heads=separate" if corpora.lines else ""
-            raise ValueError(
-                f"method.critic.heads={c.heads} with sees_image={c.sees_image} needs {need} in "
-                f"style {', '.join(corpora.asked_names)}: data.styled_split="
-                f"{corpora.config.data.styled_split} has none{hint}"
-            )
-        return ("discriminator/images", *used)
 
     def streams(self) -> dict[str, Stream]:
         c = self.config
@@ -214,7 +196,8 @@ class AttendGAN:
         """Eq. 3, L2 = -sum_t log p(x_t) + lambda1 sum_k (1 - sum_t e_{t,k})^2."""
         batch = join(batches, ("regions", "words", "style", "weight", "looks"))
         words, weight = batch["words"], batch["weight"]
-        logits, attention = self.captioner(batch["regions"], words, self._told(batch["style"]))
+        style = self.captioner.told(batch["style"])
+        logits, attention = self.captioner(batch["regions"], words, style)
         likelihood = mle(logits, words, weight)
         regulariser = attention_regulariser(attention, words, batch["looks"])
         total = likelihood + self.config.lambda_attention * regulariser
@@ -235,7 +218,8 @@ class AttendGAN:
         l2 = self.mle(*batches)
         words, weight, A = images["words"], images["weight"], images["advantages"]
         with evaluating(self.captioner):
-            logits, _ = self.captioner(images["regions"], words, self._told(images["style"]))
+            style = self.captioner.told(images["style"])
+            logits, _ = self.captioner(images["regions"], words, style)
         logits = logits.index_fill(-1, torch.tensor(BARRED, device=logits.device), -torch.inf)
         l1 = policy_gradient(word_log_probs(logits, words), A, words, weight)
         lam = self.config.lambda_adversarial
@@ -268,8 +252,8 @@ class AttendGAN:
     def act(self, moment: Moment, images: Batch) -> tuple[Batch, dict[str, Tensor]]:
         """x ~ G, Q by Eq. 2 with N rollouts a prefix, and the advantages A = Q - b."""
         c, S = self.config, self.config.captions
-        regions, style = self._sight(moment, images)
-        context = self.captioner.look(regions, self._told(style))
+        regions, style = self.corpora.sight(moment, images)
+        context = self.captioner.look(regions, self.captioner.told(style))
         draw = Draw(moment.seed, STREAMS["words"], moment.update)
         samples = sample(self.captioner, context, draw, images["position"], copies=S)
         score = self._score(regions, style)
@@ -311,30 +295,12 @@ class AttendGAN:
         image = samples.image[::S]
         return score(greedy(self.captioner, context, image), image).repeat_interleave(S)
 
-    def _sight(self, moment: Moment, images: Batch) -> tuple[Tensor, Tensor]:
-        """The images' regions, and the style each is to be described in."""
-        draw = Draw(moment.seed, STREAMS["fakes"], moment.update)
-        choice = uniforms(draw, images["position"]) * len(self.corpora.asked)
-        asked = torch.tensor(self.corpora.asked, device=choice.device)
-        return self.corpora.regions("images", images["id"]), asked[choice.long()]
-
-    def _told(self, style: Tensor) -> Tensor | None:
-        return style if self.captioner.num_styles else None
-
     def _weighed(self, stream: tuple[str, float], batch: Batch) -> Batch:
         name, share = stream
-        batch = self._pictured(name, batch)
+        batch = self.corpora.with_regions(corpus_of(name), batch)
         weight = share * batch["weight"]
         looks = weight * self.corpora.has_pictures(corpus_of(name))
         return {**batch, "weight": weight, "looks": looks}
-
-    def _pictured(self, stream: str, batch: Batch) -> Batch:
-        """The batch with its regions, and factual captions under the factual style."""
-        corpus = corpus_of(stream)
-        style = batch["style"]
-        if corpus == "factual":
-            style = torch.full_like(style, self.corpora.factual)
-        return {**batch, "style": style, "regions": self.corpora.regions(corpus, batch["id"])}
 
     # Critic
 
@@ -343,101 +309,6 @@ class AttendGAN:
 
     def _shown(self, regions: Tensor | None, style: Tensor) -> tuple[Tensor | None, Tensor | None]:
         return shown(self.config.critic, regions, style)
-
-    def show_evidence(self, moment: Moment, images: Batch, *batches: Batch) -> Prepared:
-        """Samples of the generator, real captions, and real captions misplaced, for the critic."""
-        names = [corpus_of(stream) for stream in self._evidence_sources()[1:]]
-        evidence = self._evidence(names)
-        regions, style = self._sight(moment, images)
-        fakes = self._replayed(moment, self._samples(moment, images, regions, style))
-        groups = [rows(fakes, fake=evidence.samples)]
-        if any(evidence.factual_samples):
-            factual = torch.full_like(style, self.corpora.factual)
-            alike = self._samples(moment, images, regions, factual)
-            groups.append(rows(alike, fake=evidence.factual_samples))
-        for corpus, batch in zip(names, batches, strict=True):
-            real = self._shown_pair(corpus, batch)
-            real["epsilon"] = uniforms(
-                Draw(moment.seed, STREAMS["penalty"], moment.update), batch["position"]
-            )
-            groups.append(rows(real, real=evidence.real[corpus]))
-            if corpus in evidence.wrong_image:
-                wrong = self._beside_another(moment, corpus, batch)
-                groups.append(rows(wrong, fake=evidence.wrong_image[corpus]))
-            if corpus in evidence.wrong_style:
-                wrong = self._restyled(moment, real)
-                groups.append(rows(wrong, fake=evidence.wrong_style[corpus]))
-            if corpus in evidence.swapped:
-                wrong = self._swapped(moment, corpus, real)
-                groups.append(rows(wrong, fake=evidence.swapped[corpus]))
-        return Prepared(tuple(groups))
-
-    def _evidence(self, corpora: list[str]) -> Evidence:
-        c, styles = self.config.critic, len(self.corpora.asked)
-        style = c.sees_style and styles > 1
-        if c.heads == "separate":
-            return Evidence.separate(
-                corpora, style=style, match_samples=c.match_samples, swapped=c.swapped
-            )
-        return Evidence.joint(corpora, image=c.sees_image, style=style, swapped=c.swapped)
-
-    def _samples(self, moment: Moment, images: Batch, regions: Tensor, style: Tensor) -> Batch:
-        """x ~ G for each image, in its style."""
-        context = self.captioner.look(regions, self._told(style))
-        draw = Draw(moment.seed, STREAMS["words"], moment.update)
-        words = sample(self.captioner, context, draw, images["position"]).words
-        return self._seen({**images, "words": words, "style": style, "regions": regions})
-
-    def _replayed(self, moment: Moment, fakes: Batch) -> Batch:
-        """Some of the samples exchanged for earlier ones, with their own images."""
-        if self.config.pool == 0:
-            return fakes
-        draw = Draw(moment.seed, STREAMS["pool"], moment.update)
-        fresh = Written(fakes["id"], fakes["style"], fakes["words"])
-        met = self.pool.exchange(fresh, fakes["position"], draw, self.config.critic_batch)
-        regions = self.corpora.regions("images", met.image)
-        named = {"id": met.image, "style": met.style, "words": met.words, "regions": regions}
-        return self._seen({**fakes, **named})
-
-    def _shown_pair(self, corpus: str, batch: Batch) -> Batch:
-        if corpus == "text":
-            return dict(batch)
-        return self._seen(self._pictured(corpus, batch))
-
-    def _seen(self, batch: Batch) -> Batch:
-        """Without the regions where the critic does not look at images."""
-        if self.config.critic.sees_image:
-            return batch
-        return {name: value for name, value in batch.items() if name != "regions"}
-
-    def _beside_another(self, moment: Moment, corpus: str, batch: Batch) -> Batch:
-        """The captions beside other images of their corpus."""
-        draw = Draw(moment.seed, STREAMS["negatives"], moment.update)
-        others = self.corpora.other_images(corpus, batch["id"], batch["position"], draw)
-        return self._seen(self._pictured(corpus, {**batch, "id": others}))
-
-    def _restyled(self, moment: Moment, batch: Batch) -> Batch:
-        """The captions under another of the styles asked for; a text head needs no regions."""
-        asked = torch.tensor(self.corpora.asked, device=batch["style"].device)
-        place = (batch["style"][:, None] == asked).double().argmax(1)
-        draw = Draw(moment.seed, STREAMS["negatives"], moment.update)
-        u = uniforms(draw, batch["position"], rollout=1)
-        shift = 1 + (u * (len(asked) - 1)).long()
-        restyled = {**batch, "style": asked[(place + shift) % len(asked)]}
-        if self.config.critic.heads == "separate":
-            restyled.pop("regions", None)
-        return restyled
-
-    def _swapped(self, moment: Moment, corpus: str, real: Batch) -> Batch:
-        """The captions with a word each that the generator says of another image, or of none."""
-        draw = Draw(moment.seed, STREAMS["negatives"], moment.update)
-        ids, position, words = real["id"], real["position"], real["words"]
-        if self.corpora.has_pictures(corpus):
-            ids = self.corpora.other_images(corpus, ids, position, draw)
-        regions = self.corpora.regions(corpus, ids)
-        logits, _ = self.captioner(regions, words, self._told(real["style"]))
-        place, pick = (uniforms(draw, position, rollout=n) for n in (2, 3))
-        return {**real, "words": swap_a_word(logits, words, place, pick)}
 
     def real_or_fake(self, *groups: Batch) -> Loss:
         """Eq. 10 (or binary cross-entropy) on every row, each weighted as real or as fake.
@@ -506,10 +377,12 @@ class AttendGAN:
         for number in self.corpora.asked:
             style = torch.full((len(images),), number, device=self.world.device)
             name = self.corpora.styles[number]
-            sheet = draw_captions(self.captioner, regions, self._told(style), images, vocabulary)
+            sheet = draw_captions(
+                self.captioner, regions, self.captioner.told(style), images, vocabulary
+            )
             log.figure(f"captions/{name}", sheet, step)
             if any(update.learner == "discriminator" for update in stage.updates):
                 score = self._score(regions[:1], style[:1])
-                first = self.captioner.look(regions[:1], self._told(style[:1]))
+                first = self.captioner.look(regions[:1], self.captioner.told(style[:1]))
                 drawn = draw_rewards(self.captioner, first, score, vocabulary)
                 log.figure(f"rewards/{name}", drawn, step)

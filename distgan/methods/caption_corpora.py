@@ -25,8 +25,9 @@ from distgan.data.shard_index import FACTUAL
 from distgan.data.sources import CaptionedImages, Images, Lines, Source
 from distgan.data.stream import Stream
 from distgan.data.vocabulary import SPECIAL, Vocabulary
+from distgan.engine.stages import Batch, Moment
 from distgan.engine.world import World
-from distgan.randomness import Draw, uniforms
+from distgan.randomness import STREAMS, Draw, uniforms
 
 
 class Corpora:
@@ -155,6 +156,20 @@ class Corpora:
             except DamagedSample:
                 continue  # evaluation counts and names it
         return images
+
+    def sight(self, moment: Moment, images: Batch) -> tuple[Tensor, Tensor]:
+        """The images' regions, and the style each is to be described in."""
+        draw = Draw(moment.seed, STREAMS["fakes"], moment.update)
+        choice = uniforms(draw, images["position"]) * len(self.asked)
+        asked = torch.tensor(self.asked, device=choice.device)
+        return self.regions("images", images["id"]), asked[choice.long()]
+
+    def with_regions(self, corpus: str, batch: Batch) -> Batch:
+        """The batch with its regions, and factual captions under the factual style."""
+        style = batch["style"]
+        if corpus == "factual":
+            style = torch.full_like(style, self.factual)
+        return {**batch, "style": style, "regions": self.regions(corpus, batch["id"])}
 
     def see_with(self, encode: Callable[[Tensor], Tensor]) -> None:
         """Use this encoder, images uint8 (B, 3, S, S) to regions (B, K, D), from now on."""

@@ -114,6 +114,10 @@ class AttentionCaptioner(nn.Module):
         with torch.no_grad():
             own.copy_(torch.where(known, vectors.to(own), own))
 
+    def told(self, style: Tensor) -> Tensor | None:
+        """The style as `look` and `forward` take it: None where none was built in."""
+        return None if self.styles is None else style
+
     def look(self, regions: Tensor, style: Tensor | None = None) -> Context:
         if (style is None) != (self.styles is None):
             given = "none was given" if style is None else "one was given"
