@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 import torch
 
+from distgan.data.importers.shapes import Shapes
+from distgan.data.shapes.world import ShapesOptions
+from distgan.data.shards import WriteOptions, write_dataset
 from distgan.engine import checkpoint
 
 ray = pytest.importorskip("ray")
@@ -50,6 +53,7 @@ class Cluster:
             "RAY_ADDRESS": f"127.0.0.1:{port}",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         command = ["start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"]
         command += ["--node-ip-address=127.0.0.1", f"--port={port}", f"--temp-dir={folder}/r"]
@@ -60,7 +64,7 @@ class Cluster:
         with (folder / "ray.log").open("w") as log:
             environment = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("ray")), *command],
+                ["ray", *command],
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -68,16 +72,15 @@ class Cluster:
             )
         until(lambda: "Ray runtime started" in (folder / "ray.log").read_text(), self.process)
 
-    def run(self, *command: object, **options: Any) -> subprocess.Popen[str]:
+    def run(self, *command: object, **variables: str) -> subprocess.Popen[str]:
         """Start a Python program on the cluster; its output is one text."""
         return subprocess.Popen(
             [sys.executable, *map(str, command)],
-            env=self.environment,
+            env=self.environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            **options,
         )
 
     def stop(self) -> None:
@@ -212,3 +215,62 @@ def test_a_worker_that_keeps_dying_ends_the_run(cluster: Cluster, tmp_path: Path
     assert code == 1, said
     assert "error: rank 1: its process died" in said
     assert len(list((tmp_path / "checkpoints/attempts").iterdir())) == 2
+
+
+TRAIN = ROOT / "launch/train.py"
+CONFIG = "configs/attend_gan/shapes.yaml"
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    options = ShapesOptions(
+        images=60, size=32, styled=10, lines=60, unlabelled=20, val=8, test=8, unseen=0
+    )
+    out = tmp_path_factory.mktemp("data") / "shapes"
+    assert write_dataset(Shapes(options), {"name": "shapes"}, out, WriteOptions())
+    return out
+
+
+def test_a_submitted_job_trains_attend_gan(cluster: Cluster, shapes: Path, tmp_path: Path) -> None:
+    settings = [f"data.path={shapes}", f"out={tmp_path}", "engine.workers=2"]
+    settings += ["engine.cpus_per_worker=0.5", "engine.threads=1", "data.image_size=32"]
+    settings += [f"method.{stage}=2" for stage in ("factual_steps", "style_steps", "rounds")]
+    settings += ["method.critic_steps=2", "method.batch=8", "method.critic_batch=8"]
+    submit = ["ray", "job", "submit", "--address", cluster.jobs, "--working-dir", str(ROOT)]
+    environment = {k: v for k, v in cluster.environment.items() if k != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [*submit, "--", "python", "launch/train.py", CONFIG, *settings, "--name", "job"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert f"finished: {tmp_path}/job" in said and "adversarial 8/8" in said
+    assert final_state(tmp_path / "job")["progress"]["total_rounds"] == 8
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("engine.workers=9", "error: engine.workers=9, but the cluster has room for 2: 2 CPUs"),
+        ("engine.device=cuda", "error: engine.device=cuda, but the cluster has no GPU"),
+    ],
+)
+def test_a_cluster_too_small_is_told_before_anything_starts(
+    cluster: Cluster, shapes: Path, tmp_path: Path, setting: str, line: str
+) -> None:
+    words = [ROOT / CONFIG, f"data.path={shapes}", f"out={tmp_path}/runs", setting]
+    said, code = ended(cluster.run(TRAIN, *words))
+    assert code == 2, said
+    assert line in said and "Traceback" not in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_address_where_no_cluster_is(cluster: Cluster, shapes: Path, tmp_path: Path) -> None:
+    words = [ROOT / CONFIG, f"data.path={shapes}", f"out={tmp_path}/runs"]
+    process = cluster.run(TRAIN, *words, RAY_ADDRESS=cluster.jobs)
+    said, code = ended(process)
+    assert code == 2, said
+    assert f"error: RAY_ADDRESS={cluster.jobs} is where jobs are submitted" in said
