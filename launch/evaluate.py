@@ -71,7 +71,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Load, caption, score, draw, report."""
-    run, decoding = arguments.run, choose_decoding(arguments)
+    run = arguments.run
+    decoding = Decoding.chosen(arguments.temperature, arguments.beam, arguments.seed)
     config = read_config(run, arguments.overrides, Path.cwd(), methods=CONFIGS)
     models = {name: distgan.load(p) for name, p in checkpoints(run, arguments.checkpoint).items()}
     split, judge = open_data(config, arguments.split)
@@ -101,12 +102,6 @@ def score(
         captions = write(captioner, task, decoding, captioner.config.data.image_size)
         columns.append(judge.score(name, captions, task, against=task.references))
     return with_mean(columns)
-
-
-def choose_decoding(arguments: argparse.Namespace) -> Decoding:
-    if arguments.temperature is not None:
-        return Decoding("sample", temperature=arguments.temperature, seed=arguments.seed)
-    return Decoding("beam", beam=arguments.beam) if arguments.beam is not None else Decoding()
 
 
 def open_data(config: Config, split: str) -> tuple[Split, Judge]:

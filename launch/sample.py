@@ -13,8 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 import distgan
+from distgan.data.damage import UnreadableImage
 from distgan.data.images import decode
+from distgan.metrics.evaluation import Decoding
 from distgan.metrics.pictures import SheetCaption, SheetRow, caption_sheet
 
 DRAWN = 224  # pixels of an image on the sheet
@@ -54,18 +59,16 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 def sample(arguments: argparse.Namespace) -> None:
     """Print one caption an image, and draw them if asked to."""
-    for path in arguments.images:
-        if not path.is_file():
-            raise ValueError(f"image {path} does not exist")
+    decoding = Decoding.chosen(arguments.temperature, arguments.beam, arguments.seed)
     captioner = distgan.load(arguments.run)
-    sampling, searching = arguments.temperature is not None, arguments.beam is not None
+    size = captioner.config.data.image_size
     captions = captioner.caption(
-        arguments.images,
+        torch.stack([read(path, size) for path in arguments.images]),
         style=arguments.style,
-        decode="sample" if sampling else "beam" if searching else "greedy",
-        temperature=arguments.temperature if sampling else 1.0,
-        beam=arguments.beam if searching else 3,
-        seed=arguments.seed,
+        decode=decoding.decode,
+        temperature=decoding.temperature,
+        beam=decoding.beam,
+        seed=decoding.seed,
     )
     for path, caption in zip(arguments.images, captions, strict=True):
         print(f"{path}\t{caption}")
@@ -74,10 +77,20 @@ def sample(arguments: argparse.Namespace) -> None:
         print(arguments.out)
 
 
+def read(path: Path, size: int) -> Tensor:
+    """The image, (3, size, size) uint8; a ValueError that names the file if it is none."""
+    if not path.is_file():
+        raise ValueError(f"image {path} does not exist")
+    try:
+        return decode(path.read_bytes(), size)
+    except UnreadableImage as error:
+        raise ValueError(f"image {path}: {error}") from error
+
+
 def draw(arguments: argparse.Namespace, captions: Sequence[str]) -> None:
     rows = []
     for path, caption in zip(arguments.images, captions, strict=True):
-        pixels = decode(path.read_bytes(), DRAWN).permute(1, 2, 0).numpy()
+        pixels = read(path, DRAWN).permute(1, 2, 0).numpy()
         said = SheetCaption(arguments.style or "caption", caption.split())
         rows.append(SheetRow(pixels, [said], path.name))
     caption_sheet(rows).savefig(arguments.out)

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, Self
 import torch
 from torch import Tensor
 
+from distgan.config import require
 from distgan.data.dataset import Dataset, Split
 from distgan.data.shapes import truth
 from distgan.data.texts import words_of
@@ -52,6 +53,17 @@ class Decoding:
     beam: int = 3  # captions kept by a beam search
     seed: int = 0  # of sampling
 
+    def __post_init__(self) -> None:
+        require(self.temperature > 0, "temperature", self.temperature, "above 0")
+        require(self.beam >= 1, "beam", self.beam, "at least 1")
+
+    @classmethod
+    def chosen(cls, temperature: float | None, beam: int | None, seed: int) -> Decoding:
+        """Sampling where a temperature is given, a beam search where its size is, else greedy."""
+        if temperature is not None:
+            return cls("sample", temperature=temperature, seed=seed)
+        return cls("beam", beam=beam) if beam is not None else cls()
+
     def __str__(self) -> str:
         if self.decode == "sample":
             return f"sampled at temperature {self.temperature:g}, seed {self.seed}"
@@ -70,6 +82,7 @@ class Task:
     @classmethod
     def choose(cls, split: Split, style: str, limit: int | None = None) -> Task:
         """The images with captions in the style, or all images if there are none such."""
+        require(limit is None or limit >= 1, "limit", limit, "at least 1")
         said = {row: _references(split, row, style) for row in range(len(split))}
         known = [row for row, references in said.items() if references]
         rows = tuple((known or list(said))[:limit])
