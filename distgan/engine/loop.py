@@ -70,7 +70,10 @@ def play(
     progress: Progress,
     after_round: Callable[[Stage, Round], bool],
 ) -> bool:
-    """Play the stages from wherever `progress` stands; False if `after_round` asked to stop."""
+    """Play the stages from wherever `progress` stands; False if stopped before their end.
+
+    `after_round` returns whether to stop.
+    """
     while progress.stage < len(stages):
         stage = stages[progress.stage]
         if progress.round < stage.rounds:
@@ -80,7 +83,7 @@ def play(
             progress.round += 1
             progress.total_rounds += 1
             if after_round(stage, result):
-                return False
+                return stage is stages[-1] and progress.round == stage.rounds
         progress.stage, progress.round = progress.stage + 1, 0
     return True
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 from ranks import run_on_ranks
 from tiny_methods import Captioner, ImageGAN, TinyConfig, TinyStream, Wasserstein
-from tiny_runs import Case, complaints, play_case, play_cases, trespasses
+from tiny_runs import Case, build, complaints, copy_weights, play_case, play_cases, trespasses
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from distgan.config import OptimizerConfig
-from distgan.engine.learner import Learner
-from distgan.engine.loop import split
-from distgan.engine.stages import Batch, Loss, Moment
+from distgan.engine.learner import Learner, LossForward
+from distgan.engine.loop import Round, play, split
+from distgan.engine.stages import Batch, Loss, Moment, Progress, Stage
 from distgan.engine.world import World
 
 pytestmark = pytest.mark.xdist_group("planted faults")  # they share the ranks' work
@@ -139,6 +141,15 @@ class PlacesOnThisRank(Captioner):
         )
 
 
+class StockDDP(Learner):
+    """DDP as it comes: after the first backward it sorts its buckets anew."""
+
+    def wrap(self, groups: tuple[str, ...] | None = None) -> None:
+        super().wrap(groups)
+        with self.only_learning([self]):
+            self._call = DistributedDataParallel(LossForward(self.network))
+
+
 FAULTS: dict[str, tuple[Case, Case, str]] = {
     # what: the sound case, the faulty one, and what the complaint says
     "two backwards, local means": (
@@ -197,3 +208,45 @@ def test_without_a_fault_nobody_complains():
     for number, case in enumerate(cases):
         one = play_case(World.local(), case)
         assert complaints(one, [traces[number] for traces in ranks]) == []
+
+
+def resumes_exactly(world: World, cases: Sequence[Case]) -> list[bool]:
+    """Whether each case, cut after four rounds and gone on with, ends in the same bits."""
+    return [_resumes_exactly(world, case) for case in cases]
+
+
+def _resumes_exactly(world: World, case: Case) -> bool:
+    method, players = build(world, case)
+    progress, kept = Progress(), {}
+
+    def keep(stage: Stage, result: Round) -> bool:
+        if progress.round == 4:
+            states = {name: x.state_dict() for name, x in players.learners.items()}
+            streams = {name: x.state_dict(world.sum) for name, x in players.streams.items()}
+            kept.update(deepcopy({"learners": states, "streams": streams, **vars(progress)}))
+        return False
+
+    play(method.algorithm()[:1], players, progress, keep)
+    ends = copy_weights(players)
+    other_method, others = build(world, case)
+    for name, learner in others.learners.items():
+        learner.load_state_dict(kept["learners"][name])
+    for name, stream in others.streams.items():
+        stream.load_state_dict(kept["streams"][name])
+    place = Progress(**{key: kept[key] for key in vars(progress)})
+    play(other_method.algorithm()[:1], others, place, lambda stage, result: False)
+    for learner in (*players.learners.values(), *others.learners.values()):
+        learner.unwrap()
+    return all(
+        torch.equal(value, ends[name][key])
+        for name, weights in copy_weights(others).items()
+        for key, value in weights.items()
+    )
+
+
+@pytest.mark.slow
+def test_a_wrapper_that_sorts_its_buckets_anew_is_seen():
+    """It takes three ranks: the sum of two numbers knows no sequence."""
+    sound = Case(Captioner, TinyConfig(rows=7, rounds=8), precision="float32")
+    cases = [sound, replace(sound, learner=StockDDP)]
+    assert run_on_ranks(3, resumes_exactly, cases) == [[True, False]] * 3

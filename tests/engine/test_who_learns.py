@@ -151,3 +151,11 @@ def test_a_finished_stage_is_not_entered_again():
     ]
     assert play(stages, players, Progress(stage=0, round=2), lambda stage, result: False)
     assert entered == ["second"]
+
+
+def test_asked_to_stop_at_the_end_a_run_is_finished():
+    method, players = build(World.local(), Case(Wasserstein, TinyConfig(rounds=2)))
+    progress = Progress()
+    assert not play(method.algorithm(), players, progress, lambda stage, result: True)
+    assert play(method.algorithm(), players, progress, lambda stage, result: True)
+    assert progress.total_rounds == 2
