@@ -16,9 +16,10 @@ from torch import Tensor
 from distgan.config import require
 from distgan.data.dataset import Dataset, Split
 from distgan.data.shapes import truth
+from distgan.data.shapes.styles import ADJECTIVES
 from distgan.data.texts import words_of
 from distgan.metrics.captions import measure_captions
-from distgan.metrics.diversity import diversity, self_bleu
+from distgan.metrics.diversity import adjective_use, diversity, self_bleu
 from distgan.metrics.java import Meteor
 from distgan.metrics.style import StyleClassifier
 
@@ -199,12 +200,16 @@ def with_mean(columns: Sequence[Column]) -> list[Column]:
 
 
 def _truth(captions: Sequence[str], task: Task) -> dict[str, float]:
-    """Scores against the drawn scenes, in a dataset that has them."""
+    """Scores against the drawn scenes, in a dataset that has them; and its adjectives' use."""
     facts = [task.split.facts(row) for row in task.rows]
     if not all("scene" in each for each in facts):
         return {}
     style = None if task.style == FACTUAL else task.style
-    return truth.score(captions, [each["scene"] for each in facts], [style] * len(captions))
+    scores = truth.score(captions, [each["scene"] for each in facts], [style] * len(captions))
+    if style is None:
+        return scores
+    use = adjective_use(captions, ADJECTIVES[style])
+    return scores | {"adjective_entropy": use.entropy_bits, "adjective_top4": use.top4}
 
 
 def _style_judge(texts: dict[str, list[str]]) -> StyleClassifier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_who_knows_all_is_right(dataset: Dataset, judge: Judge) -> None:
     for name in ("joint", "truth_f1", "relation", "style", "fit", "grammatical", "BLEU-4"):
         assert scores[name] == pytest.approx(1), name
     assert scores["style_sound"] > 0.7 and scores["style_sound_held_out"] > 0.7
+    assert 2 < scores["adjective_entropy"] < math.log2(12) and scores["adjective_top4"] < 0.9
     assert 0 < scores["novel"] <= 1 and scores["vocabulary"] > 20
 
 
