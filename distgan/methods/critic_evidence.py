@@ -61,6 +61,7 @@ class Evidence:
     ) -> Evidence:
         """Two heads, text and match. Text is judged on lines, or on styled captions without any.
 
+        Factual captions are negatives of every style: a caption must show that it has one.
         Most captions with pictures are factual, so the samples that the match is to be told from
         are factual too: else it would hold a style against them. `match_samples` is their share
         among its negatives without a swapped word, `swapped` that of the others for both heads.
@@ -70,12 +71,14 @@ class Evidence:
         match = {name: 1 / len(pictured) for name in pictured}
         both = {name: (float(name == text), match.get(name, 0.0)) for name in corpora}
         beside = rest * (1 - match_samples)
+        strange = [text] * style + ["factual"] * ("factual" in corpora)
+        wrong_style = rest * 0.5 / max(len(strange), 1)
         return cls(
-            samples=(rest * (0.5 if style else 1.0), 0.0),
+            samples=(rest * (0.5 if strange else 1.0), 0.0),
             factual_samples=(0.0, rest * match_samples),
             real=both,
             wrong_image={name: (0.0, beside * share) for name, share in match.items()},
-            wrong_style={text: (rest * 0.5, 0.0)} if style else {},
+            wrong_style={name: (wrong_style, 0.0) for name in strange},
             swapped={n: (swapped * t, swapped * m) for n, (t, m) in both.items()}
             if swapped
             else {},

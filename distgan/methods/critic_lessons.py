@@ -120,13 +120,14 @@ class CriticLessons:
         return self._seen(self.corpora.with_regions(corpus, {**batch, "id": others}))
 
     def _restyled(self, moment: Moment, batch: Batch) -> Batch:
-        """The captions under another of the styles asked for; a text head needs no regions."""
+        """The captions under a style asked for that is not theirs; a text head needs no regions."""
         asked = torch.tensor(self.corpora.asked, device=batch["style"].device)
-        place = (batch["style"][:, None] == asked).double().argmax(1)
+        own = batch["style"][:, None] == asked
         draw = Draw(moment.seed, STREAMS["negatives"], moment.update)
         u = uniforms(draw, batch["position"], rollout=1)
-        shift = 1 + (u * (len(asked) - 1)).long()
-        restyled = {**batch, "style": asked[(place + shift) % len(asked)]}
+        other = own.double().argmax(1) + 1 + (u * (len(asked) - 1)).long()
+        place = torch.where(own.any(1), other, (u * len(asked)).long())
+        restyled = {**batch, "style": asked[place % len(asked)]}
         if self.config.critic.heads == "separate":
             restyled.pop("regions", None)
         return restyled
