@@ -6,6 +6,11 @@
 of `distgan.rollouts`, the naive form (every prefix replayed and finished on its own, N times, by
 the whole batch and to the last word), and the floor: the bare matrix products of the row-steps
 that the batched form makes. Needs torch and numpy alone.
+
+    python launch/bench.py controls configs/attend_gan/shapes.yaml --out runs/controls
+
+`controls` measures on the shapes world what adversarial training gains over likelihood alone for
+the same data and CPU time (see distgan/methods/controls.py).
 """
 
 from __future__ import annotations
@@ -158,6 +163,23 @@ def compare_naive(
     }
 
 
+def bench_controls(args: argparse.Namespace) -> dict[str, object]:
+    """Train every control for every seed; the table goes to the screen and to OUT/table.txt."""
+    from distgan.config import load_config
+    from distgan.methods import CONFIGS, controls
+
+    config = load_config(args.config, args.settings, methods=CONFIGS)
+    rows = {name: [scores] for name, scores in controls.references(config).items()}
+    rows |= {name: [] for name in controls.REPORTED}
+    for seed in args.seeds:
+        for name, scores in controls.run_seed(config, args.out, seed).items():
+            rows[name].append(scores)
+    text = controls.table(rows)
+    (args.out / "table.txt").write_text(text + "\n")
+    print(text)
+    return {"rows": rows}
+
+
 def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -185,6 +207,13 @@ def parse(words: list[str]) -> argparse.Namespace:
     rollouts.add_argument("--skip-naive", action="store_true", help="leave the slow form out")
     rollouts.add_argument("--json", type=Path, help="write the numbers to this file too")
     rollouts.set_defaults(run=bench_rollouts)
+    controls = commands.add_parser("controls", help="adversarial training against MLE on shapes")
+    controls.add_argument("config", help="a config, such as configs/attend_gan/shapes.yaml")
+    controls.add_argument("settings", nargs="*", metavar="key=value", help="settings changed")
+    controls.add_argument("--out", type=Path, required=True, help="the folder for the runs")
+    controls.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    controls.add_argument("--json", type=Path, help="write the numbers to this file too")
+    controls.set_defaults(run=bench_controls, threads=None)
     return parser.parse_args(words)
 
 
@@ -194,7 +223,9 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     result = args.run(args)
     for name, value in result.items():
-        print(f"{name:>26}  {value:.4g}" if isinstance(value, float) else f"{name:>26}  {value}")
+        if isinstance(value, (int, float, str)):
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            print(f"{name:>26}  {shown}")
     if args.json:
         settings = {k: str(v) for k, v in vars(args).items() if k not in ("run", "json")}
         args.json.write_text(json.dumps({"settings": settings, **result}, indent=1) + "\n")

@@ -56,11 +56,11 @@ def test_separate_heads_judge_their_own_material():
     evidence = Evidence.separate(["styled", "factual", "text"], style=True)
     assert evidence.real == {"styled": (0.0, 0.5), "factual": (0.0, 0.5), "text": (1.0, 0.0)}
     assert evidence.samples == (0.5, 0.0), "a sample is no evidence about the match"
-    assert evidence.wrong_style == {"text": (0.5, 0.0)}
+    assert evidence.wrong_style == {"text": (0.25, 0.0), "factual": (0.25, 0.0)}
     assert set(evidence.wrong_image) == {"styled", "factual"}, "lines have no image"
     without_lines = Evidence.separate(["styled", "factual"], style=True)
     assert without_lines.real["styled"] == (1.0, 0.5)
-    assert set(without_lines.wrong_style) == {"styled"}
+    assert set(without_lines.wrong_style) == {"styled", "factual"}
 
 
 def test_rows_share_the_weight_of_their_batch():
