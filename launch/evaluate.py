@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import distgan
@@ -100,8 +101,19 @@ def score(
     columns = []
     for task in tasks:
         captions = write(captioner, task, decoding, captioner.config.data.image_size)
-        columns.append(judge.score(name, captions, task, against=task.references))
+        column = judge.score(name, captions, task, against=task.references)
+        columns.append(replace(column, scores=column.scores | surprise(captioner, task)))
     return with_mean(columns)
+
+
+def surprise(captioner: Captioner, task: Task) -> dict[str, float]:
+    """Nats a word of the first references, with their own images and with other ones."""
+    if not all(task.references):
+        return {}
+    images = task.images(0, len(task.rows), captioner.config.data.image_size)
+    said = [references[0] for references in task.references]
+    own, other = captioner.cross_entropies(images, said, task.style)
+    return {"cross_entropy": own, "cross_entropy_permuted": other}
 
 
 def open_data(config: Config, split: str) -> tuple[Split, Judge]:

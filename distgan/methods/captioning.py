@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distgan.config import Config, parse_config
 from distgan.data.images import decode
+from distgan.data.sources import encode_words
 from distgan.data.vocabulary import Vocabulary
 from distgan.engine import checkpoint
 from distgan.losses import mask, word_log_probs
@@ -26,6 +27,7 @@ from distgan.models.critics import Critic
 from distgan.randomness import STREAMS, Draw
 from distgan.rollouts import Samples, beam, greedy, monte_carlo, sample
 
+SEEN_AT_ONCE = 64  # images encoded together
 Decode = Literal["greedy", "sample", "beam"]
 
 
@@ -109,10 +111,24 @@ class Captioner:
         ).q
 
     @torch.no_grad()
-    def cross_entropy(self, regions: Tensor, style: str | None, words: Tensor) -> tuple[float, int]:
-        """Nats over all words of captions (B, T), and their number."""
-        logits, _ = self.generator.captioner(regions, words, self._style(style, len(words)))
-        return -float(word_log_probs(logits, words).sum()), int(mask(words).sum())
+    def cross_entropies(
+        self, images: Tensor, captions: Sequence[str], style: str | None
+    ) -> tuple[float, float]:
+        """Nats a word of captions, one an image: beside their own images, and beside the next.
+
+        The second is above the first by as much as the images tell. images uint8 (B, 3, S, S).
+        """
+        T = self.config.method.generator.max_length
+        words = torch.stack([encode_words(self.vocabulary, text, T) for text in captions])
+        words, told = words.to(self.device), self._style(style, len(words))
+        parts = [self.see(part) for part in images.split(SEEN_AT_ONCE)]
+        regions, count = torch.cat(parts), mask(words).sum()
+
+        def nats(regions: Tensor) -> float:
+            logits, _ = self.generator.captioner(regions, words, told)
+            return -float(word_log_probs(logits, words).sum() / count)
+
+        return nats(regions), nats(regions.roll(1, 0))
 
     def see(self, images: Tensor) -> Tensor:
         """Regions (B, K, D) of images uint8 (B, 3, S, S)."""

@@ -53,7 +53,7 @@ class CriticLessons:
         evidence = self._evidence(names)
         regions, style = self.corpora.sight(moment, images)
         fakes = self._replayed(moment, self._samples(moment, images, regions, style))
-        groups = [rows(fakes, fake=evidence.samples)]
+        groups = [rows(self._for_text(fakes), fake=evidence.samples)]
         if any(evidence.factual_samples):
             factual = torch.full_like(style, self.corpora.factual)
             alike = self._samples(moment, images, regions, factual)
@@ -113,6 +113,12 @@ class CriticLessons:
             return batch
         return {name: value for name, value in batch.items() if name != "regions"}
 
+    def _for_text(self, batch: Batch) -> Batch:
+        """Without the regions if only a text head judges it."""
+        if self.config.critic.heads == "joint":
+            return batch
+        return {name: value for name, value in batch.items() if name != "regions"}
+
     def _beside_another(self, moment: Moment, corpus: str, batch: Batch) -> Batch:
         """The captions beside other images of their corpus."""
         draw = Draw(moment.seed, STREAMS["negatives"], moment.update)
@@ -120,17 +126,14 @@ class CriticLessons:
         return self._seen(self.corpora.with_regions(corpus, {**batch, "id": others}))
 
     def _restyled(self, moment: Moment, batch: Batch) -> Batch:
-        """The captions under a style asked for that is not theirs; a text head needs no regions."""
+        """The captions under a style asked for that is not theirs."""
         asked = torch.tensor(self.corpora.asked, device=batch["style"].device)
         own = batch["style"][:, None] == asked
         draw = Draw(moment.seed, STREAMS["negatives"], moment.update)
         u = uniforms(draw, batch["position"], rollout=1)
         other = own.double().argmax(1) + 1 + (u * (len(asked) - 1)).long()
         place = torch.where(own.any(1), other, (u * len(asked)).long())
-        restyled = {**batch, "style": asked[place % len(asked)]}
-        if self.config.critic.heads == "separate":
-            restyled.pop("regions", None)
-        return restyled
+        return self._for_text({**batch, "style": asked[place % len(asked)]})
 
     def _swapped(self, moment: Moment, corpus: str, real: Batch) -> Batch:
         """The captions with a word each that the generator says of another image, or of none."""
