@@ -10,14 +10,13 @@ from torch import Tensor
 
 from distgan.config import parse_config
 from distgan.engine import checkpoint
-from distgan.losses import reward
 from distgan.methods import CONFIGS
 from distgan.methods.attend_gan_config import AttendGANConfig
-from distgan.methods.caption_networks import build_caption_critic
+from distgan.methods.caption_networks import build_caption_critic, score_captions
 from distgan.methods.captioning import Captioner
 from distgan.models.critics import Critic
 from distgan.randomness import STREAMS, Draw
-from distgan.rollouts import Samples, Score, monte_carlo
+from distgan.rollouts import Samples, monte_carlo
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,12 @@ class Rewards:
             decoder,
             decoder.look(regions, asked if decoder.num_styles else None),
             Samples(words, place, place, torch.zeros_like(place)),
-            self._score(regions, asked),
-            rollouts=self.config.rollouts,
+            score_captions(self.critic, self.config, regions, asked),
+            rollouts=max(self.config.rollouts, 1),
             draw=Draw(seed, STREAMS["evaluation"], 1),
             empty_prefix=False,
         )
         return values.q
-
-    def _score(self, regions: Tensor, style: Tensor) -> Score:
-        c = self.config.critic
-        context = self.critic.look(
-            regions if c.sees_image else None, style if c.sees_style else None
-        )
-        share = regions.new_tensor([1 - c.match_reward, c.match_reward])
-        mix = share if c.heads == "separate" else share.new_ones(1)
-        return lambda words, image: reward(self.critic(words, context, image), c.loss) @ mix
 
 
 def load_rewards(run: str | Path, captioner: Captioner) -> Rewards:

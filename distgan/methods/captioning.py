@@ -19,13 +19,10 @@ from distgan.losses import mask, word_log_probs
 from distgan.methods import CONFIGS
 from distgan.methods.caption_networks import (
     Generator,
-    build_caption_critic,
     build_generator,
-    score_captions,
 )
-from distgan.models.critics import Critic
 from distgan.randomness import STREAMS, Draw
-from distgan.rollouts import Samples, beam, greedy, monte_carlo, sample
+from distgan.rollouts import beam, greedy, sample
 
 SEEN_AT_ONCE = 64  # images encoded together
 Decode = Literal["greedy", "sample", "beam"]
@@ -33,10 +30,9 @@ Decode = Literal["greedy", "sample", "beam"]
 
 @dataclass(frozen=True)
 class Captioner:
-    """A trained generator with its critic, its words and its styles."""
+    """A trained generator, its words and its styles."""
 
     generator: Generator
-    critic: Critic
     vocabulary: Vocabulary
     styles: tuple[str, ...]  # all it knows, `factual` among them
     asked: tuple[str, ...]  # those it was trained to be asked for
@@ -90,27 +86,6 @@ class Captioner:
         return attention
 
     @torch.no_grad()
-    def value(
-        self, regions: Tensor, style: str | None, words: Tensor, rollouts: int = 16, seed: int = 0
-    ) -> Tensor:
-        """Q_t, what the critic holds each word of captions (B, T) to be worth: (B, T), Eq. 2."""
-        image = torch.arange(len(words), device=self.device)
-        told = self._style(style, len(words))
-        context = self.generator.captioner.look(regions, told)
-        number = self.styles.index(style or self.asked[0])
-        score = score_captions(
-            self.critic, self.config.method, regions, torch.full_like(image, number)
-        )
-        return monte_carlo(
-            self.generator.captioner,
-            context,
-            Samples(words, image, image, torch.zeros_like(image)),
-            score,
-            rollouts=rollouts,
-            draw=Draw(seed, STREAMS["evaluation"], 1),
-        ).q
-
-    @torch.no_grad()
     def cross_entropies(
         self, images: Tensor, captions: Sequence[str], style: str | None
     ) -> tuple[float, float]:
@@ -161,15 +136,12 @@ def load(run: str | Path, *, device: str = "cpu") -> Captioner:
     identity = state["identity"]
     config = parse_config(identity["config"], methods=CONFIGS)
     generator = build_generator(config.method, identity, weights="random")
-    critic = build_caption_critic(config.method, identity, generator.encoder.channels)
-    for name, network in (("generator", generator), ("discriminator", critic)):
-        learner = state["learners"][name]
-        network.load_state_dict(learner["average"] or learner["network"])
-        network.to(device).eval().requires_grad_(False)
+    learner = state["learners"]["generator"]
+    generator.load_state_dict(learner["average"] or learner["network"])
+    generator.to(device).eval().requires_grad_(False)
     styles = tuple(identity["styles"])
     return Captioner(
         generator,
-        critic,
         Vocabulary.from_state(identity["vocabulary"]),
         styles,
         tuple(styles[number] for number in identity["asked"]),
