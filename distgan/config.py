@@ -73,6 +73,8 @@ class DataConfig:
     styled_split: str = "train"  # where its styled training captions are
     # a style's name, `all` (one generator that is told the style), or a text file
     style: str = field(default="all", metadata=WORD_OR_PATH)
+    # a folder with GPT-2's vocab.json and merges.txt; None: the datasets' words
+    byte_pairs: str | None = field(default=None, metadata=PATH)
     image_size: int = 224  # pixels, square
     shuffle_block: int = 256  # neighbours that stay together on disk reads
     shuffle_window: int = 4096  # samples mixed with each other

@@ -9,7 +9,15 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from distgan.data.vocabulary import SPECIAL, UNK, digest_of, finish, until_end
+from distgan.data.vocabulary import (
+    SPECIAL,
+    UNK,
+    Tokens,
+    Vocabulary,
+    digest_of,
+    finish,
+    until_end,
+)
 
 
 class BytePairs:
@@ -60,6 +68,12 @@ class BytePairs:
         pieces = [i - len(SPECIAL) for i in until_end(ids) if i != UNK]
         return self._tokens.decode(pieces, skip_special_tokens=False).strip()
 
+    def name(self, number: int) -> str:
+        """One piece as a person reads it; a leading space marks the start of a word."""
+        if number < len(SPECIAL):
+            return SPECIAL[number]
+        return self._tokens.decode([number - len(SPECIAL)], skip_special_tokens=False)
+
     def pieces_of(self, word: str) -> list[int]:
         """GPT-2's own numbers, not shifted, of a word within a sentence."""
         return self._tokens.encode(f" {word}").ids
@@ -70,3 +84,9 @@ class BytePairs:
     @property
     def digest(self) -> str:
         return digest_of(self.state())
+
+
+def tokens_from_state(state: dict[str, Any]) -> Tokens:
+    """Words or byte pairs, as their `state` says."""
+    kinds = {"words": Vocabulary.from_state, "byte_pairs": BytePairs.from_state}
+    return kinds[state["kind"]](state)

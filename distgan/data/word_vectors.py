@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distgan.data.byte_pairs import BytePairs
-from distgan.data.vocabulary import SPECIAL, Vocabulary
+from distgan.data.vocabulary import SPECIAL, Tokens, Vocabulary
 
 _WTE = ("wte.weight", "transformer.wte.weight")
 _GPT2_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -25,12 +25,17 @@ class WordVectors(NamedTuple):
     found: float  # share of the words, special ones aside, that the file knows
 
 
-def read_word_vectors(path: str | Path, vocabulary: Vocabulary) -> Tensor:
+def read_word_vectors(path: str | Path, vocabulary: Tokens) -> Tensor:
     """(words, features): GloVe from a text file, GPT-2's from a folder with its files.
 
     NaN where there is no vector. ValueError naming `path` when it knows none of the words.
     """
-    vectors = gpt2(path, vocabulary) if Path(path).is_dir() else glove(path, vocabulary)
+    if Path(path).is_dir():
+        vectors = gpt2(path, vocabulary)
+    elif isinstance(vocabulary, Vocabulary):
+        vectors = glove(path, vocabulary)
+    else:
+        raise ValueError(f"word vectors {path} are of whole words; byte pairs need GPT-2's folder")
     if not vectors.found:
         raise ValueError(f"word vectors {path} know none of the {len(vocabulary)} words")
     return vectors.matrix
@@ -61,7 +66,7 @@ def glove(path: str | Path, vocabulary: Vocabulary) -> WordVectors:
     return _table(rows, len(vocabulary), size)
 
 
-def gpt2(folder: str | Path, vocabulary: Vocabulary | BytePairs) -> WordVectors:
+def gpt2(folder: str | Path, vocabulary: Tokens) -> WordVectors:
     """From a folder with GPT-2's vocab.json, merges.txt and weights (safetensors or .bin).
 
     A word gets the mean of its pieces' vectors; byte pairs get their own.
@@ -73,8 +78,8 @@ def gpt2(folder: str | Path, vocabulary: Vocabulary | BytePairs) -> WordVectors:
     if isinstance(vocabulary, BytePairs):
         rows = {i: table[i - len(SPECIAL)] for i in range(len(SPECIAL), len(vocabulary))}
     else:
-        words = enumerate(vocabulary.words[len(SPECIAL) :], len(SPECIAL))
-        rows = {i: table[tokens.pieces_of(word)].mean(0) for i, word in words}
+        numbers = range(len(SPECIAL), len(vocabulary))
+        rows = {i: table[tokens.pieces_of(vocabulary.name(i))].mean(0) for i in numbers}
     return _table(rows, len(vocabulary), table.shape[1])
 
 

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from distgan.config import Config
+from distgan.data.byte_pairs import BytePairs
 from distgan.data.damage import DamagedSample
 from distgan.data.dataset import Dataset, Split
 from distgan.data.features import Features
 from distgan.data.shard_index import FACTUAL
 from distgan.data.sources import CaptionedImages, Images, Lines, Source
 from distgan.data.stream import Stream
-from distgan.data.vocabulary import SPECIAL, Vocabulary
+from distgan.data.vocabulary import SPECIAL, Tokens, Vocabulary
 from distgan.engine.stages import Batch, Moment
 from distgan.engine.world import World
 from distgan.randomness import STREAMS, Draw, uniforms
@@ -83,8 +84,10 @@ class Corpora:
         return {s: self.styled.texts(s) for s in self.asked_names if s in known}
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> Tokens:
         """The words of all datasets and lines, in that order."""
+        if self.config.data.byte_pairs is not None:
+            return BytePairs.open(self.config.data.byte_pairs)
         words = dict.fromkeys(self.dataset.vocabulary.words[len(SPECIAL) :])
         words |= dict.fromkeys(self.styled.vocabulary.words[len(SPECIAL) :])
         if self.own_lines:

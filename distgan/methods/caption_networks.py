@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from distgan.data.vocabulary import Vocabulary
+from distgan.data.byte_pairs import tokens_from_state
 from distgan.losses import reward
 from distgan.methods.attend_gan_config import AttendGANConfig, CriticConfig
 from distgan.models.captioner import AttentionCaptioner
@@ -36,7 +36,7 @@ def build_generator(
     encoder = build_encoder(config.encoder.name, weights or config.encoder.weights)
     g = config.generator
     captioner = AttentionCaptioner(
-        len(Vocabulary.from_state(identity["vocabulary"])),
+        len(tokens_from_state(identity["vocabulary"])),
         g.max_length,
         encoder.channels,
         embedding=g.embedding,
@@ -56,7 +56,7 @@ def build_caption_critic(
     c = config.critic
     return build_critic(
         c.network,
-        len(Vocabulary.from_state(identity["vocabulary"])),
+        len(tokens_from_state(identity["vocabulary"])),
         config.generator.max_length,
         channels=channels if c.sees_image else None,
         num_styles=len(identity["styles"]) if c.sees_style else None,

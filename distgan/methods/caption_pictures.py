@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distgan.advantages import advantages
-from distgan.data.vocabulary import Vocabulary
+from distgan.data.vocabulary import Tokens
 from distgan.models.captioner import AttentionCaptioner
 from distgan.models.decoder import PAD
 from distgan.randomness import STREAMS, Draw
@@ -28,7 +28,7 @@ def draw_captions(
     regions: Tensor,
     style: Tensor | None,
     images: Mapping[str, Tensor],
-    vocabulary: Vocabulary,
+    vocabulary: Tokens,
 ) -> Figure:
     """Images uint8 (3, S, S) by name, their greedy captions and where each word looked.
 
@@ -50,7 +50,7 @@ def draw_captions(
 
 @torch.no_grad()
 def draw_rewards(
-    captioner: AttentionCaptioner, context: object, score: Score, vocabulary: Vocabulary
+    captioner: AttentionCaptioner, context: object, score: Score, vocabulary: Tokens
 ) -> Figure:
     """Q, baseline and advantage of each word of a caption sampled for the context's one image."""
     from distgan.metrics.pictures import word_rewards
@@ -69,9 +69,9 @@ def draw_rewards(
     return word_rewards(written, q, b, A)
 
 
-def names_of(vocabulary: Vocabulary, caption: Tensor) -> list[str]:
+def names_of(vocabulary: Tokens, caption: Tensor) -> list[str]:
     """The words of one caption (T,), `<end>` among them."""
-    return [vocabulary.words[int(word)] for word in caption if word != PAD]
+    return [vocabulary.name(int(word)) for word in caption if word != PAD]
 
 
 def grids(attention: Tensor) -> np.ndarray:

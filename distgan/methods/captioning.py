@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from distgan.config import Config, parse_config
+from distgan.data.byte_pairs import tokens_from_state
 from distgan.data.images import decode
 from distgan.data.sources import encode_words
-from distgan.data.vocabulary import Vocabulary
+from distgan.data.vocabulary import Tokens
 from distgan.engine import checkpoint
 from distgan.losses import mask, word_log_probs
 from distgan.methods import CONFIGS
@@ -33,7 +34,7 @@ class Captioner:
     """A trained generator, its words and its styles."""
 
     generator: Generator
-    vocabulary: Vocabulary
+    vocabulary: Tokens
     styles: tuple[str, ...]  # all it knows, `factual` among them
     asked: tuple[str, ...]  # those it was trained to be asked for
     config: Config
@@ -142,7 +143,7 @@ def load(run: str | Path, *, device: str = "cpu") -> Captioner:
     styles = tuple(identity["styles"])
     return Captioner(
         generator,
-        Vocabulary.from_state(identity["vocabulary"]),
+        tokens_from_state(identity["vocabulary"]),
         styles,
         tuple(styles[number] for number in identity["asked"]),
         config,
