@@ -28,7 +28,7 @@ SECONDS = 300.0
 _GRACE = 5.0
 """Seconds that the others have to end, after the first rank has failed or died."""
 
-_PRELOAD = ["pytest", "torch.distributed", "torch._dynamo", "distgan.engine.trainer"]
+_PRELOAD = ["pytest", "torch.distributed", "torch._dynamo", "distgan.methods.training"]
 
 
 class RanksFailed(RuntimeError):  # noqa: N818
