@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -44,6 +45,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
         port, dashboard, client, agent, agent_grpc, metrics = free_ports(6)
         self.jobs = f"http://127.0.0.1:{dashboard}"
         self.environment = os.environ | {
@@ -52,6 +54,7 @@ class Cluster:
             "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
             "RAY_ADDRESS": f"127.0.0.1:{port}",
             "OMP_NUM_THREADS": "1",
+            "RAY_raylet_start_wait_time_s": "300",
             "PYTHONPATH": str(ROOT),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
@@ -70,11 +73,17 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        until(lambda: "Ray runtime started" in (folder / "ray.log").read_text(), self.process)
+
+    def wait(self) -> None:
+        log = self.folder / "ray.log"
+        try:
+            until(lambda: "Ray runtime started" in log.read_text(), self.process)
+        except AssertionError as error:
+            raise AssertionError(f"ray start: {error}: {log.read_text()}") from error
 
     def run(self, *command: object, **variables: str) -> subprocess.Popen[str]:
         """Start a Python program on the cluster; its output is one text."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *map(str, command)],
             env=self.environment | variables,
             stdout=subprocess.PIPE,
@@ -82,10 +91,15 @@ class Cluster:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
     def stop(self) -> None:
-        """Its own processes die here; workers follow their raylet."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """Its own processes and drivers die here; workers follow their raylet."""
+        for process in self.started:
+            process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
@@ -94,8 +108,11 @@ def cluster() -> Iterator[Cluster]:
     # Not pytest's folder: paths of Unix sockets must be short.
     with tempfile.TemporaryDirectory(prefix="dg", ignore_cleanup_errors=True) as folder:
         started = Cluster(Path(folder))
-        yield started
-        started.stop()
+        try:
+            started.wait()
+            yield started
+        finally:
+            started.stop()
 
 
 @pytest.fixture(scope="module")
