@@ -61,6 +61,8 @@ def test_separate_heads_judge_their_own_material():
     without_lines = Evidence.separate(["styled", "factual"], style=True)
     assert without_lines.real["styled"] == (1.0, 0.5)
     assert set(without_lines.wrong_style) == {"styled", "factual"}
+    one_style = Evidence.separate(["factual", "text"], style=False)
+    assert one_style.wrong_style == {"factual": (0.5, 0.0)}, "plain facts are not in style"
 
 
 def test_rows_share_the_weight_of_their_batch():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +47,31 @@ def tiny(data: Path, *overrides: str) -> Config:
 
 
 class Recorded(AttendGAN):
-    """Remembers what it wrote, for the policy and for the critic, and what each word earned."""
+    """Remembers every word that was prepared, sampled or drawn, and what each word earned."""
 
     def __init__(self, config: Config, world: World) -> None:
         super().__init__(config, world)
         self.words: list[Tensor] = []
         self.earned: list[Tensor] = []
 
-    def act(self, moment: Moment, images: Batch) -> tuple[Batch, dict[str, Tensor]]:
-        acted, facts = super().act(moment, images)
-        self.words.append(acted["words"])
-        self.earned.append(acted["advantages"])
-        return acted, facts
+    def algorithm(self) -> tuple[Stage, ...]:
+        return tuple(
+            replace(stage, updates=tuple(map(self._recorded, stage.updates)))
+            for stage in super().algorithm()
+        )
 
-    def show_evidence(self, moment: Moment, images: Batch, *batches: Batch) -> Prepared:
-        shown = super().show_evidence(moment, images, *batches)
-        self.words += [group["words"] for group in shown.batches if "epsilon" not in group]
-        return shown
+    def _recorded(self, update: Update) -> Update:
+        prepare = update.prepare
+        if prepare is None:
+            return update
+
+        def recording(moment: Moment, *batches: Batch) -> Prepared:
+            made = prepare(moment, *batches)
+            self.words += [batch["words"] for batch in made.batches]
+            self.earned += [b["advantages"] for b in made.batches if "advantages" in b]
+            return made
+
+        return replace(update, prepare=recording)
 
 
 @dataclass(frozen=True)
