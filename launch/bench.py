@@ -7,6 +7,11 @@ of `distgan.rollouts`, the naive form (every prefix replayed and finished on its
 the whole batch and to the last word), and the floor: the bare matrix products of the row-steps
 that the batched form makes. Needs torch and numpy alone.
 
+    python launch/bench.py step --batch 64 --device cuda
+
+`step` times one adversarial round with random weights and regions: sampling, rollouts, the
+generator's update and the critic's. Needs torch and numpy alone.
+
     python launch/bench.py controls configs/attend_gan/shapes.yaml --out runs/controls
 
 `controls` measures on the shapes world what adversarial training gains over likelihood alone for
@@ -17,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +31,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from distgan.losses import bce_critic, mle, policy_gradient, word_log_probs
 from distgan.models.captioner import AttentionCaptioner, CaptionerState, Context
+from distgan.models.critics import build_critic
 from distgan.models.decoder import END, PAD, START
 from distgan.randomness import STREAMS, Draw, uniforms
 from distgan.rollouts import Samples, choose, complete, monte_carlo, sample
@@ -163,6 +171,60 @@ def compare_naive(
     }
 
 
+def bench_step(args: argparse.Namespace) -> dict[str, float]:
+    """One adversarial round on random numbers: where its time goes, phase by phase."""
+    device = torch.device(args.device)
+    torch.manual_seed(0)
+    sizes = {"embedding": args.embedding, "hidden": args.hidden, "attention": args.attention}
+    captioner = AttentionCaptioner(args.words, args.max_length, args.features, **sizes).to(device)
+    captioner.readout.bias.data[END] = math.log(args.words / args.mean_length)
+    critic = build_critic(args.critic, args.words, args.max_length, channels=args.features)
+    critic = critic.to(device)
+    learners = [torch.optim.Adam(network.parameters()) for network in (captioner, critic)]
+    regions = torch.randn(args.batch, args.regions, args.features, device=device)
+    image = torch.arange(args.batch, device=device)
+    weight = torch.full((args.batch,), 1 / args.batch, device=device)
+    draw = DRAW._replace(stream=STREAMS["words"])
+    with torch.no_grad():
+        context = captioner.look(regions)
+        samples = sample(captioner, context, draw, image)
+        seen = critic.look(regions, None)
+
+    def score(words: Tensor, image: Tensor) -> Tensor:
+        return critic(words, seen, image)[:, 0]
+
+    def improve_generator() -> None:
+        logits, _ = captioner(regions, samples.words)
+        log_p = word_log_probs(logits, samples.words)
+        gain = torch.ones_like(log_p)
+        loss = policy_gradient(log_p, gain, samples.words, weight)
+        step(learners[0], loss + mle(captioner(regions, samples.words)[0], samples.words, weight))
+
+    def improve_critic() -> None:
+        scores = critic(samples.words, critic.look(regions, None), image)[:, 0]
+        step(learners[1], bce_critic(scores, scores.flip(0), weight, weight))
+
+    def roll_out() -> None:
+        how = {"rollouts": args.rollouts, "draw": DRAW, "chunk_rows": args.chunk_rows}
+        monte_carlo(captioner, context, samples, score, **how)
+
+    phases: dict[str, Callable[[], object]] = {
+        "sample": lambda: sample(captioner, context, draw, image),
+        "rollouts": roll_out,
+        "generator": improve_generator,
+        "critic": improve_critic,
+    }
+    taken = {f"{name}_seconds": seconds(f, device, args.repeat) for name, f in phases.items()}
+    whole = sum(taken.values())
+    return {**taken, "round_seconds": whole, "captions_per_second": args.batch / whole}
+
+
+def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
 def bench_controls(args: argparse.Namespace) -> dict[str, object]:
     """Train every control for every seed; the table goes to the screen and to OUT/table.txt."""
     from distgan.config import load_config
@@ -186,6 +248,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     rollouts = commands.add_parser("rollouts", help="Monte Carlo search: batched, naive, floor")
+    rounds = commands.add_parser("step", help="one adversarial round, phase by phase")
     sizes = {
         "batch": (8, "images"),
         "words": (9703, "vocabulary"),
@@ -201,12 +264,16 @@ def parse(words: list[str]) -> argparse.Namespace:
         "repeat": (3, "the best of so many is reported"),
     }
     for name, (default, what) in sizes.items():
-        rollouts.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
-    rollouts.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
-    rollouts.add_argument("--threads", type=int, help="CPU threads (torch's choice)")
+        for each in (rollouts, rounds):
+            each.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
+    for each in (rollouts, rounds):
+        each.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+        each.add_argument("--threads", type=int, help="CPU threads (torch's choice)")
+        each.add_argument("--json", type=Path, help="write the numbers to this file too")
     rollouts.add_argument("--skip-naive", action="store_true", help="leave the slow form out")
-    rollouts.add_argument("--json", type=Path, help="write the numbers to this file too")
     rollouts.set_defaults(run=bench_rollouts)
+    rounds.add_argument("--critic", default="gru", choices=("gru", "textcnn"))
+    rounds.set_defaults(run=bench_step)
     controls = commands.add_parser("controls", help="adversarial training against MLE on shapes")
     controls.add_argument("config", help="a config, such as configs/attend_gan/shapes.yaml")
     controls.add_argument("settings", nargs="*", metavar="key=value", help="settings changed")
