@@ -366,7 +366,8 @@ class AttendGAN:
         metrics = metrics | gradient_ratio(metrics)
         if "generator/policy" not in metrics:
             return metrics, []
-        self._first_numbers = self._first_numbers or metrics
+        timeless = {k: v for k, v in metrics.items() if not k.startswith("seconds/")}
+        self._first_numbers = self._first_numbers or timeless
         return metrics, health(metrics, self._first_numbers)
 
     def show(self, log: Log, stage: Stage, step: int) -> None:
