@@ -234,9 +234,10 @@ def bench_controls(args: argparse.Namespace) -> dict[str, object]:
     rows = {name: [scores] for name, scores in controls.references(config).items()}
     rows |= {name: [] for name in controls.REPORTED}
     for seed in args.seeds:
-        for name, scores in controls.run_seed(config, args.out, seed).items():
+        names = args.only or controls.REPORTED
+        for name, scores in controls.run_seed(config, args.out, seed, names).items():
             rows[name].append(scores)
-    text = controls.table(rows)
+    text = controls.table({name: each for name, each in rows.items() if each})
     (args.out / "table.txt").write_text(text + "\n")
     print(text)
     return {"rows": rows}
@@ -279,6 +280,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     controls.add_argument("settings", nargs="*", metavar="key=value", help="settings changed")
     controls.add_argument("--out", type=Path, required=True, help="the folder for the runs")
     controls.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    controls.add_argument("--only", nargs="+", metavar="NAME", help="these controls (default: all)")
     controls.add_argument("--json", type=Path, help="write the numbers to this file too")
     controls.set_defaults(run=bench_controls, threads=None)
     return parser.parse_args(words)

@@ -66,21 +66,33 @@ CONTROLS: dict[str, Control] = {
 REPORTED = tuple(name for name in CONTROLS if name not in ("critic", "both"))
 
 
-def run_seed(config: Config, out: Path, seed: int) -> dict[str, dict[str, float]]:
-    """Train every control for one seed and score it on the test split; what exists is kept.
+def needed(names: Sequence[str]) -> list[str]:
+    """These controls and all that they start from or are compared with, in order."""
+    wanted = set(names)
+    for name in reversed(CONTROLS):
+        control = CONTROLS[name]
+        if name in wanted:
+            wanted |= {control.start, control.like or control.start}
+    return [name for name in CONTROLS if name in wanted]
+
+
+def run_seed(
+    config: Config, out: Path, seed: int, names: Sequence[str] = REPORTED
+) -> dict[str, dict[str, float]]:
+    """Train controls for one seed and score them on the test split; what exists is kept.
 
     All seeds share one factual captioner, of the config's own seed.
     """
     learn(config, Control("", ("factual",), {}), out / "factual", None, float("inf"))
     seconds: dict[str, float] = {"factual": 0.0}
     scores = {}
-    for name, control in CONTROLS.items():
-        run = out / f"seed-{seed}" / name.replace(" ", "-")
+    for name in needed(names):
+        control, run = CONTROLS[name], out / f"seed-{seed}" / name.replace(" ", "-")
         start = out / "factual" if control.start == "factual" else run.parent / control.start
         budget = seconds[control.like] if control.like else float("inf")
         own = replace(config, seed=seed)
         seconds[name] = seconds[control.start] + learn(own, control, run, start, budget)
-        if name in REPORTED:
+        if name in names:
             scores[name] = evaluate(run, config) | {"cpu_seconds": seconds[name]}
             shown = {key: round(value, 3) for key, value in scores[name].items()}
             print(f"seed {seed} {name}: {json.dumps(shown)}", flush=True)
