@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import ray
 
 from distgan.config import EngineConfig
+from distgan.engine.stop import SIGNALS
 
 Device = Literal["cpu", "cuda"]
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
@@ -26,12 +31,16 @@ def connect() -> None:
         raise ValueError(
             f"RAY_ADDRESS={address} is where jobs are submitted: use `ray job submit`, or unset it"
         )
-    try:
-        ray.init(address=address or "auto", **QUIET)
-    except ConnectionError as error:
-        if address:
-            raise ValueError(f"RAY_ADDRESS={address}: no Ray cluster answers there") from error
-        ray.init(address="local", include_dashboard=False, **QUIET)
+    with _own_signals():
+        try:
+            ray.init(address=address or "auto", **QUIET)
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            if address:
+                raise ValueError(
+                    f"RAY_ADDRESS={address}: no Ray cluster answers there, or it asks for its "
+                    "token (RAY_AUTH_MODE=token and the cluster's ~/.ray/auth_token)"
+                ) from error
+            ray.init(address="local", include_dashboard=False, **QUIET)
 
 
 def choose_device(config: EngineConfig) -> Device:
@@ -56,3 +65,15 @@ def choose_device(config: EngineConfig) -> Device:
 def _fit(node: dict[str, float], cpus_per_worker: float, device: Device) -> int:
     by_cpu = int(node.get("CPU", 0) / cpus_per_worker + 1e-9)
     return min(by_cpu, int(node.get("GPU", 0))) if device == "cuda" else by_cpu
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes over SIGTERM when it starts: this program's own handlers are put back."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if callable(handler) and threading.current_thread() is threading.main_thread():
+                signal.signal(number, handler)

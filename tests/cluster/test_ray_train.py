@@ -285,9 +285,14 @@ def test_a_cluster_too_small_is_told_before_anything_starts(
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_address_where_no_cluster_is(cluster: Cluster, shapes: Path, tmp_path: Path) -> None:
-    words = [ROOT / CONFIG, f"data.path={shapes}", f"out={tmp_path}/runs"]
-    process = cluster.run(TRAIN, *words, RAY_ADDRESS=cluster.jobs)
-    said, code = ended(process)
+def test_a_wrong_address_and_a_missing_token(
+    cluster: Cluster, shapes: Path, tmp_path: Path
+) -> None:
+    words = [TRAIN, ROOT / CONFIG, f"data.path={shapes}", f"out={tmp_path}/runs"]
+    said, code = ended(cluster.run(*words, RAY_ADDRESS=cluster.jobs))
     assert code == 2, said
     assert f"error: RAY_ADDRESS={cluster.jobs} is where jobs are submitted" in said
+    said, code = ended(cluster.run(*words, RAY_AUTH_MODE="disabled"))
+    assert code == 2, said
+    assert "no Ray cluster answers there, or it asks for its token" in said
+    assert "Traceback" not in said
