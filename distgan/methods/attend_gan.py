@@ -95,10 +95,6 @@ class AttendGAN:
         self.lessons = CriticLessons(self.config, self.corpora, self.captioner, self.pool)
         self._first_numbers: dict[str, float] = {}
 
-    @classmethod
-    def check(cls, config: Config) -> None:
-        cls(config, World.local()).streams()
-
     @property
     def captioner(self) -> AttentionCaptioner:
         return self.generator.captioner

@@ -26,11 +26,6 @@ class Method(Protocol):
 
     def __init__(self, config: Config, world: World) -> None: ...
 
-    @classmethod
-    def check(cls, config: Config) -> None:
-        """Raise a ValueError for what cannot work, before anything starts."""
-        ...
-
     def algorithm(self) -> tuple[Stage, ...]: ...
 
     def streams(self) -> Mapping[str, Stream]:
