@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 
 from distgan.config import Config, load_config, save_config, with_absolute_paths
@@ -42,13 +43,20 @@ def open_run(config: Config, source: Path, *, resume: bool) -> tuple[Config, Pat
     elif config.name is None and resume:
         raise ValueError(f"--resume: which run? Add --name NAME. {_newest(config, source.stem)}")
     elif config.name is None:
-        config = replace(config, name=f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}")
+        config = replace(config, name=_new_name(Path(config.out), source.stem))
     folder = _claim(Path(config.out), str(config.name), resume=resume)
     config = replace(config, name=folder.name)
     fresh = folder / f".{CONFIG}.new"
     save_config(config, fresh)
     fresh.replace(folder / CONFIG)
     return config, folder
+
+
+def _new_name(out: Path, stem: str) -> str:
+    """The stem and the time; runs of the same second are counted."""
+    name = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    others = (f"{name}-{number}" for number in count(2))
+    return next(each for each in chain([name], others) if not (out / each).exists())
 
 
 def _claim(out: Path, name: str, *, resume: bool) -> Path:
