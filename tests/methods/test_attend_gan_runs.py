@@ -21,6 +21,8 @@ from distgan.methods.attend_gan import AttendGAN
 from distgan.methods.captioning import Captioner
 from distgan.methods.training import Outcome, train
 
+pytestmark = pytest.mark.xdist_group("attend gan runs")  # they share one trained captioner
+
 STAGES = ("factual", "style", "critic", "adversarial")
 ROUND_ENDS = (2, 4, 6, 8)
 
@@ -108,8 +110,10 @@ def test_pictures_change_nothing(shapes, tmp_path):
     """Not even where the first stage draws the images that later ones learn from."""
     ends = []
     for every in (0, 1):
-        given = ("method.images=val", "method.style_steps=0", f"log.pictures_every={every}")
-        run(tmp_path / str(every), shapes, *given, "method.rounds=1")
+        given = ("method.images=val", f"log.pictures_every={every}", "data.style=positive")
+        steps = {"factual_steps": 1, "style_steps": 0, "critic_steps": 0, "rounds": 1}
+        short = [f"method.{name}={count}" for name, count in steps.items()]
+        run(tmp_path / str(every), shapes, *given, *short)
         ends.append(state(tmp_path / str(every)))
     assert same_bits(ends[0]["learners"], ends[1]["learners"])
 
