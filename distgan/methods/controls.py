@@ -2,10 +2,10 @@
 
     python launch/bench.py controls --data data/shapes --out runs/controls --seeds 3
 
-Every control starts from one factual captioner. `mle` learns the scarce styled pairs, `text` the
-lines without pictures (both beside factual captions, as long as the adversarial model in all),
-`adversarial` learns both and then plays Algorithm 1, `whole captions` does so without rollouts,
-and `constant` does so with a critic that gives every caption the same reward.
+Every control starts from one factual captioner and keeps factual captions in its likelihood. `mle`
+learns the scarce styled pairs, `text` the lines without pictures, `pairs and text` both, each as long
+as `adversarial` in all; `adversarial` learns both and then plays Algorithm 1, `whole captions` does so
+without rollouts, and `constant` does so with a critic that gives every caption the same reward.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ CONTROLS: dict[str, Control] = {
     "mle continued": Control(
         "factual", ("style",), {"text_weight": 0.0, "style_steps": LONG}, like="adversarial"
     ),
+    "pairs and text": Control("factual", ("style",), {"style_steps": LONG}, like="adversarial"),
     "text": Control(
         "factual", ("style",), {"styled_weight": 0.0, "style_steps": LONG}, like="adversarial"
     ),
