@@ -3,9 +3,9 @@
     python launch/bench.py controls --data data/shapes --out runs/controls --seeds 3
 
 Every control starts from one factual captioner and keeps factual captions in its likelihood. `mle`
-learns the scarce styled pairs, `text` the lines without pictures, `pairs and text` both, each as long
-as `adversarial` in all; `adversarial` learns both and then plays Algorithm 1, `whole captions` does so
-without rollouts, and `constant` does so with a critic that gives every caption the same reward.
+learns the scarce styled pairs, `text` the lines without pictures, `pairs and text` both, each as
+long as `adversarial` in all; `adversarial` learns both and then plays Algorithm 1, `whole captions`
+does so without rollouts, `constant` with a critic that gives every caption the same reward.
 """
 
 from __future__ import annotations
