@@ -102,14 +102,15 @@ class AttendGAN:
     def algorithm(self) -> tuple[Stage, ...]:
         c = self.config
         frozen = {"generator": ("captioner",)}
-        l2, evidence = self._l2_weights(), self.lessons.sources()
+        l2, acting = self._l2_weights(c.text_weight), self._l2_weights(c.acting_text_weight)
+        evidence = self.lessons.sources()
         learn = Update("generator", self.mle, tuple(l2), prepare=self.see(l2))
         act = Update(
             "generator",
             self.policy_gradient_and_mle,
-            ("generator/images", *l2),
+            ("generator/images", *acting),
             times=c.g_steps,
-            prepare=self.act_and_see(l2),
+            prepare=self.act_and_see(acting),
         )
         judge = Update("discriminator", self.real_or_fake, evidence, prepare=self.lessons.give)
         return (
@@ -129,12 +130,12 @@ class AttendGAN:
         update = Update("generator", self.mle, tuple(weights), prepare=self.see(weights))
         return Stage("factual", c.factual_steps, (update,), {"generator": ("captioner",)})
 
-    def _l2_weights(self) -> dict[str, float]:
+    def _l2_weights(self, text_weight: float) -> dict[str, float]:
         """What L2 sums over after the factual stage, and each part's weight."""
         c, corpora = self.config, self.corpora
         weights = {
             "generator/styled": c.styled_weight * corpora.has_pairs,
-            "generator/text": c.text_weight * bool(corpora.lines),
+            "generator/text": text_weight * bool(corpora.lines),
             "generator/factual": c.factual_weight,
         }
         used = {name: weight for name, weight in weights.items() if weight > 0}
@@ -142,7 +143,7 @@ class AttendGAN:
             raise ValueError(
                 "nothing to learn the style from: no captions of images in style "
                 f"{', '.join(corpora.asked_names)} (method.styled_weight={c.styled_weight}), "
-                f"no lines of text (method.text_weight={c.text_weight}), "
+                f"no lines of text (method.text_weight={text_weight}), "
                 f"method.factual_weight={c.factual_weight}"
             )
         return used

@@ -110,6 +110,7 @@ class AttendGANConfig:
     styled_weight: float = 1.0  # of styled pairs in L2
     factual_weight: float = 0.0  # of factual pairs in L2 after the factual stage
     text_weight: float = 0.0  # of styled lines without pictures in L2
+    adversarial_text_weight: float | None = None  # the same in the adversarial stage; None: equal
 
     rollouts: int = 5  # N, Eq. 2, supplement; 0: every word is worth its whole caption's score
     captions: int = 1  # sampled an image; leave_one_out needs 2
@@ -125,6 +126,10 @@ class AttendGANConfig:
             require(vars(self)[key] >= 1, f"method.{key}", vars(self)[key], "at least 1")
         for key in ("styled_weight", "factual_weight", "text_weight"):
             require(vars(self)[key] >= 0, f"method.{key}", vars(self)[key], "at least 0")
+        weight = self.adversarial_text_weight
+        require(
+            weight is None or weight >= 0, "method.adversarial_text_weight", weight, "at least 0"
+        )
         if self.baseline == "leave_one_out" and self.captions < 2:
             raise ValueError(
                 f"method.baseline=leave_one_out needs method.captions of at least 2, "
@@ -138,6 +143,12 @@ class AttendGANConfig:
                 f"method.critic.match_samples={self.critic.match_samples} needs "
                 "method.factual_weight above 0: the generator must know factual captions"
             )
+
+    @property
+    def acting_text_weight(self) -> float:
+        """Of lines in L2 of the adversarial stage."""
+        own = self.adversarial_text_weight
+        return self.text_weight if own is None else own
 
     @property
     def whitens(self) -> bool:
