@@ -111,7 +111,7 @@ def test_pictures_change_nothing(shapes, tmp_path):
     ends = []
     for every in (0, 1):
         given = ("method.images=val", f"log.pictures_every={every}", "data.style=positive")
-        steps = {"factual_steps": 1, "style_steps": 0, "critic_steps": 0, "rounds": 1}
+        steps = {"factual_steps": 2, "style_steps": 0, "critic_steps": 0, "rounds": 1}
         short = [f"method.{name}={count}" for name, count in steps.items()]
         run(tmp_path / str(every), shapes, *given, *short)
         ends.append(state(tmp_path / str(every)))
