@@ -252,6 +252,19 @@ def test_the_likelihood_weighs_its_parts(shapes):
     torch.testing.assert_close(loss.total, nats + method.config.lambda_attention * looks)
 
 
+def test_lines_may_weigh_otherwise_in_the_adversarial_stage(shapes):
+    for weight, told in (("0", False), ("null", True), ("0.1", True)):
+        given = ("method.text_weight=0.5", f"method.adversarial_text_weight={weight}")
+        _, players, stages = build(World.local(), tiny(shapes, *given))
+        assert "generator/text" in updates_of(stages, "style", "generator").data
+        act = updates_of(stages, "adversarial", "generator")
+        assert ("generator/text" in act.data) == told
+        if told:
+            text = prepared(players, act)[act.data.index("generator/text")]
+            expected = 0.5 if weight == "null" else float(weight)
+            assert float(text["weight"].sum()) == pytest.approx(expected)
+
+
 def test_noise_comes_from_keys_alone(shapes):
     """What is sampled depends on no generator, whatever has been drawn from it before."""
     method, players, stages = build(World.local(), tiny(shapes, "method.pool=10"))
