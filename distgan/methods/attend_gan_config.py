@@ -77,6 +77,14 @@ class CriticConfig:
         require(0 <= self.match_samples <= 1, f"{key}.match_samples", self.match_samples, "a share")
         require(0 <= self.swapped < 1, f"{key}.swapped", self.swapped, "in [0, 1)")
         require(0 <= self.match_reward <= 1, f"{key}.match_reward", self.match_reward, "a share")
+        if self.heads == "joint":
+            for name, unused in (("match_samples", 0.0), ("match_reward", 0.5)):
+                require(
+                    vars(self)[name] == unused,
+                    f"{key}.{name}",
+                    vars(self)[name],
+                    f"{unused} unless {key}.heads=separate: one head has no match of its own",
+                )
         if self.heads == "separate" and not self.sees_image:
             raise ValueError(f"{key}.heads=separate needs {key}.sees_image=true")
         if self.penalty and self.loss != "wasserstein":
