@@ -29,7 +29,16 @@ from distgan.methods.caption_corpora import read_style
 from distgan.methods.caption_rewards import Rewards, load_rewards
 from distgan.methods.caption_sheet import draw_sheet
 from distgan.methods.captioning import Captioner
-from distgan.metrics.evaluation import Column, Decoding, Judge, Task, controls, with_mean, write
+from distgan.metrics.evaluation import (
+    BATCH,
+    Column,
+    Decoding,
+    Judge,
+    Task,
+    controls,
+    with_mean,
+    write,
+)
 from distgan.metrics.report import headline, table, write_report
 
 PICTURED = 4  # images on a contact sheet
@@ -110,10 +119,13 @@ def surprise(captioner: Captioner, task: Task) -> dict[str, float]:
     """Nats a word of the first references, with their own images and with other ones."""
     if not all(task.references):
         return {}
-    images = task.images(0, len(task.rows), captioner.config.data.image_size)
     said = [references[0] for references in task.references]
-    own, other = captioner.cross_entropies(images, said, task.style)
-    return {"cross_entropy": own, "cross_entropy_permuted": other}
+    own = other = words = 0.0
+    for first in range(0, len(said), BATCH):
+        images = task.images(first, first + BATCH, captioner.config.data.image_size)
+        found = captioner.surprise(images, said[first : first + BATCH], task.style)
+        own, other, words = own + found[0], other + found[1], words + found[2]
+    return {"cross_entropy": own / words, "cross_entropy_permuted": other / words}
 
 
 def open_data(config: Config, split: str) -> tuple[Split, Judge]:

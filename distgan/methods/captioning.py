@@ -25,7 +25,6 @@ from distgan.methods.caption_networks import (
 from distgan.randomness import STREAMS, Draw
 from distgan.rollouts import beam, greedy, sample
 
-SEEN_AT_ONCE = 64  # images encoded together
 Decode = Literal["greedy", "sample", "beam"]
 
 
@@ -87,24 +86,23 @@ class Captioner:
         return attention
 
     @torch.no_grad()
-    def cross_entropies(
+    def surprise(
         self, images: Tensor, captions: Sequence[str], style: str | None
-    ) -> tuple[float, float]:
-        """Nats a word of captions, one an image: beside their own images, and beside the next.
+    ) -> tuple[float, float, int]:
+        """Nats of captions, one an image: beside their own images, and beside the next; and words.
 
         The second is above the first by as much as the images tell. images uint8 (B, 3, S, S).
         """
         T = self.config.method.generator.max_length
         words = torch.stack([encode_words(self.vocabulary, text, T) for text in captions])
         words, told = words.to(self.device), self._style(style, len(words))
-        parts = [self.see(part) for part in images.split(SEEN_AT_ONCE)]
-        regions, count = torch.cat(parts), mask(words).sum()
+        regions = self.see(images)
 
         def nats(regions: Tensor) -> float:
             logits, _ = self.generator.captioner(regions, words, told)
-            return -float(word_log_probs(logits, words).sum() / count)
+            return -float(word_log_probs(logits, words).sum())
 
-        return nats(regions), nats(regions.roll(1, 0))
+        return nats(regions), nats(regions.roll(1, 0)), int(mask(words).sum())
 
     def see(self, images: Tensor) -> Tensor:
         """Regions (B, K, D) of images uint8 (B, 3, S, S)."""

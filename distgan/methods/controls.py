@@ -45,16 +45,14 @@ LONG = 1_000_000
 CONTROLS: dict[str, Control] = {
     "both": Control("factual", ("style",), {}, networks=("generator",)),
     "critic": Control("both", ("critic",), {}, networks=("generator",)),
-    "adversarial": Control("critic", ("adversarial",), {"text_weight": 0.0}, lr=5e-4),
+    "adversarial": Control("critic", ("adversarial",), {}, lr=5e-4),
     "whole captions": Control(
         "critic",
         ("adversarial",),
-        {"text_weight": 0.0, "rollouts": 0, "captions": 5, "baseline": "leave_one_out"},
+        {"rollouts": 0, "captions": 5, "baseline": "leave_one_out"},
         lr=5e-4,
     ),
-    "constant": Control(
-        "critic", ("adversarial",), {"text_weight": 0.0, "reward": "constant"}, lr=5e-4
-    ),
+    "constant": Control("critic", ("adversarial",), {"reward": "constant"}, lr=5e-4),
     "mle": Control("factual", ("style",), {"text_weight": 0.0}),
     "mle continued": Control(
         "factual", ("style",), {"text_weight": 0.0, "style_steps": LONG}, like="adversarial"
