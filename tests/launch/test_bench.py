@@ -10,22 +10,24 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
+SIZES = {
+    "batch": 3,
+    "words": 40,
+    "max-length": 6,
+    "mean-length": 6,
+    "rollouts": 2,
+    "regions": 4,
+    "features": 8,
+    "hidden": 16,
+    "attention": 8,
+    "repeat": 1,
+}
+WORDS = [word for name, size in SIZES.items() for word in (f"--{name}", str(size))]
+
+
 def test_rollouts_are_timed_against_the_naive_form_and_the_floor(tmp_path: Path) -> None:
-    sizes = {
-        "batch": 3,
-        "words": 40,
-        "max-length": 6,
-        "mean-length": 6,
-        "rollouts": 2,
-        "regions": 4,
-        "features": 8,
-        "hidden": 16,
-        "attention": 8,
-        "repeat": 1,
-    }
-    words = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
     out = tmp_path / "rollouts.json"
-    program = [sys.executable, ROOT / "launch/bench.py", "rollouts", *words, "--json", out]
+    program = [sys.executable, ROOT / "launch/bench.py", "rollouts", *WORDS, "--json", out]
     subprocess.run(program, cwd=tmp_path, check=True, capture_output=True)
     told = json.loads(out.read_text())
     assert told["settings"]["batch"] == "3"
@@ -37,20 +39,8 @@ def test_rollouts_are_timed_against_the_naive_form_and_the_floor(tmp_path: Path)
 
 
 def test_a_round_is_timed_phase_by_phase(tmp_path: Path) -> None:
-    sizes = {
-        "batch": 3,
-        "words": 40,
-        "max-length": 6,
-        "rollouts": 2,
-        "regions": 4,
-        "features": 8,
-        "hidden": 16,
-        "attention": 8,
-        "repeat": 1,
-    }
-    words = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
     out = tmp_path / "step.json"
-    program = [sys.executable, ROOT / "launch/bench.py", "step", *words, "--json", out]
+    program = [sys.executable, ROOT / "launch/bench.py", "step", *WORDS, "--json", out]
     subprocess.run(program, cwd=tmp_path, check=True, capture_output=True)
     told = json.loads(out.read_text())
     phases = [told[f"{name}_seconds"] for name in ("sample", "rollouts", "generator", "critic")]
