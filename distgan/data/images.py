@@ -1,4 +1,4 @@
-"""From an image file's bytes to a square uint8 tensor, and on the device to network input."""
+"""From an image file's bytes to a square uint8 tensor; encoders normalise on the device."""
 
 from __future__ import annotations
 
@@ -27,9 +27,6 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 def decode(data: bytes, size: int) -> Tensor:
     """(3, size, size) uint8 RGB: the shorter side resized to `size` pixels, the middle cut out.
@@ -57,13 +54,6 @@ def decode(data: bytes, size: int) -> Tensor:
             raise
         raise UnreadableImage(f"undecodable image of {len(data)} bytes: {error}") from error
     return torch.from_numpy(np.array(upright)).permute(2, 0, 1).contiguous()
-
-
-def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 (..., 3, height, width) to zero mean and unit deviation by ImageNet's statistics."""
-    mean = torch.tensor(IMAGENET_MEAN, dtype=dtype, device=images.device)[:, None, None]
-    std = torch.tensor(IMAGENET_STD, dtype=dtype, device=images.device)[:, None, None]
-    return (images.to(dtype) / 255 - mean) / std
 
 
 def _orientation(image: Image.Image) -> int:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from distgan.data.damage import UnreadableImage
-from distgan.data.images import decode, kind_of, normalise
+from distgan.data.images import decode, kind_of
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -95,13 +95,3 @@ def test_a_bomb_is_refused_before_it_unfolds(side: int) -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     with pytest.raises(UnreadableImage, match="pixels"):
         decode(bomb, 16)
-
-
-def test_normalised_images_have_imagenets_scale() -> None:
-    images = torch.full((2, 3, 4, 4), 128, dtype=torch.uint8)
-    expected = torch.tensor(
-        [(128 / 255 - m) / s for m, s in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
-    )
-    found = normalise(images, torch.float64)
-    assert found.dtype == torch.float64
-    assert torch.allclose(found[1, :, 2, 3], expected.double())
