@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "metrics": LOW,
     "methods": MIDDLE,
     "cluster": MIDDLE | {"methods"},
-    "launch": MIDDLE | {"methods", "cluster"},
+    "benchmarks": MIDDLE | {"methods"},
+    "launch": MIDDLE | {"methods", "cluster", "benchmarks"},
     "__init__": MIDDLE | {"methods"},
 }
 
