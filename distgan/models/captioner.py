@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, embedding_bag
 
-from distgan.models.decoder import PAD, START
+from distgan.models.decoder import PAD, START, read_by_steps, shifted
 
 
 class Context(NamedTuple):
@@ -31,26 +31,28 @@ class Context(NamedTuple):
     regions: Tensor  # a, (I, K, D)
     keys: Tensor  # W_a a, (I, K, A)
     h: Tensor  # h_0, (I, H)
-    c: Tensor  # c_0, (I, H)
-    style_gates: Tensor | None  # W_s s, (I, 4H)
+    c: Tensor  # c_0, (I, C): C = H, the LSTM's cell; 0 for a GRU, which has none
+    style_gates: Tensor | None  # W_s s, (I, 4H); 3H for a GRU
 
 
 @dataclass(frozen=True)
 class CaptionerState:
-    """Where each row stands: its LSTM and its image's number in the context."""
+    """Where each row stands: its recurrence, what it saw last, its image's number."""
 
     h: Tensor  # (R, H)
-    c: Tensor  # (R, H)
+    c: Tensor  # (R, C)
+    seen: Tensor  # a^, (R, D); zeros before `START` is read
     image: Tensor  # (R,) int64
 
     def rows(self, index: Tensor) -> Self:
-        return type(self)(self.h[index], self.c[index], self.image[index])
+        return type(self)(self.h[index], self.c[index], self.seen[index], self.image[index])
 
     def join(self, others: Sequence[Self]) -> Self:
         every = (self, *others)
         return type(self)(
             torch.cat([state.h for state in every]),
             torch.cat([state.c for state in every]),
+            torch.cat([state.seen for state in every]),
             torch.cat([state.image for state in every]),
         )
 
@@ -58,9 +60,15 @@ class CaptionerState:
 class AttentionCaptioner(nn.Module):
     """A `distgan.models.decoder.Decoder`: an LSTM that attends to regions of the image.
 
+    Another recurrence may take the LSTM's place: `blocks` of gates, `has_cell` and `recur` say
+    which (see `distgan.models.gru_captioner`).
     `num_styles` counts every style, a factual one included; 0 builds a captioner without style.
     `dropout` acts on the embedded words and on (h_t, a^_t) before the readout, in `forward` only.
     """
+
+    blocks = 4  # of gates, H each, in the order i, f, o, g
+    has_cell = True
+    has_attention = True  # `forward` says where each word looked
 
     def __init__(
         self,
@@ -80,27 +88,29 @@ class AttentionCaptioner(nn.Module):
         self.hidden, self.dropout = hidden, dropout
         told = style_size if num_styles else 0
         self.embedding = nn.Embedding(num_words, embedding)
-        self.word_gates = nn.Linear(embedding, 4 * hidden)  # W and b
-        self.hidden_gates = nn.Linear(hidden, 4 * hidden, bias=False)  # H
-        self.region_gates = nn.Linear(region_size, 4 * hidden, bias=False)  # A
+        self.word_gates = nn.Linear(embedding, self.blocks * hidden)  # W and b
+        self.hidden_gates = nn.Linear(hidden, self.blocks * hidden, bias=False)  # H
+        self.region_gates = nn.Linear(region_size, self.blocks * hidden, bias=False)  # A
         self.region_keys = nn.Linear(region_size, attention, bias=False)  # W_a
         self.hidden_keys = nn.Linear(hidden, attention, bias=False)  # W_h
         self.scores = nn.Linear(attention, 1, bias=False)  # w_e
-        self.initial = nn.Linear(region_size + told, 2 * hidden)
+        self.initial = nn.Linear(region_size + told, (1 + self.has_cell) * hidden)
         self.readout = nn.Linear(hidden + region_size, num_words)
         self.styles = nn.Embedding(num_styles, style_size) if num_styles else None
-        self.style_gates = nn.Linear(style_size, 4 * hidden, bias=False) if num_styles else None
+        self.style_gates = (
+            nn.Linear(style_size, self.blocks * hidden, bias=False) if num_styles else None
+        )
         self._initialise()
 
     def _initialise(self) -> None:
-        """Glorot for what enters the gates, orthogonal recurrence, an open forget gate."""
+        """Glorot for what enters the gates, orthogonal recurrence, a gate that remembers."""
         for gates in (self.word_gates, self.region_gates):
             for block in gates.weight.data.split(self.hidden):
                 nn.init.xavier_uniform_(block)
         for block in self.hidden_gates.weight.data.split(self.hidden):
             nn.init.orthogonal_(block)
         nn.init.zeros_(self.word_gates.bias)
-        nn.init.ones_(self.word_gates.bias[self.hidden : 2 * self.hidden])
+        nn.init.ones_(self.word_gates.bias[self.hidden : 2 * self.hidden])  # f, or a GRU's z
         nn.init.zeros_(self.readout.bias)
 
     def load_word_vectors(self, vectors: Tensor) -> None:
@@ -126,23 +136,33 @@ class AttentionCaptioner(nn.Module):
         if self.styles is not None and self.style_gates is not None:
             vectors = self.styles(style)
             mean, style_gates = torch.cat([mean, vectors], 1), self.style_gates(vectors)
-        h, c = self.initial(mean).chunk(2, 1)
+        h, c = self.initial(mean).split([self.hidden, self.has_cell * self.hidden], 1)
         return Context(regions, self.region_keys(regions), h, c, style_gates)
 
     def start(self, context: Context, image: Tensor) -> CaptionerState:
-        return CaptionerState(context.h[image], context.c[image], image)
+        nothing = context.regions.new_zeros(1, context.regions.shape[2]).expand(len(image), -1)
+        return CaptionerState(context.h[image], context.c[image], nothing, image)
+
+    def advance(self, words: Tensor, state: CaptionerState, context: Context) -> CaptionerState:
+        e = self._attend(state.h, context.keys[state.image])
+        seen = _weighted_rows(e, context.regions, state.image)
+        gates = self.word_gates(self.embedding(words)) + self.region_gates(seen)
+        if context.style_gates is not None:
+            gates = gates + context.style_gates[state.image]
+        h, c = self.recur(gates, state.h, state.c)
+        return CaptionerState(h, c, seen, state.image)
+
+    def logits(self, state: CaptionerState, context: Context) -> Tensor:
+        return self._barred(self.readout(torch.cat([state.h, state.seen], 1)))
 
     def step(
         self, words: Tensor, state: CaptionerState, context: Context
     ) -> tuple[Tensor, CaptionerState]:
-        e = self._attend(state.h, context.keys[state.image])
-        seen = _weighted_rows(e, context.regions, state.image)
-        gates = self.word_gates(self.embedding(words))
-        if context.style_gates is not None:
-            gates = gates + context.style_gates[state.image]
-        h, c = self._lstm(gates, state.h, state.c, seen)
-        logits = self._barred(self.readout(torch.cat([h, seen], 1)))
-        return logits, CaptionerState(h, c, state.image)
+        state = self.advance(words, state, context)
+        return self.logits(state, context), state
+
+    def read(self, words: Tensor, image: Tensor, context: Context) -> CaptionerState:
+        return read_by_steps(self, words, image, context)
 
     def forward(
         self, regions: Tensor, words: Tensor, style: Tensor | None = None
@@ -150,8 +170,8 @@ class AttentionCaptioner(nn.Module):
         """Teacher forcing: logits (B, T, V) of x_1..x_T given START, x_1..x_{T-1}, and the
         attention e (B, T, K) that produced them; words (B, T) int64."""
         context = self.look(regions, style)
-        inputs = torch.cat([torch.full_like(words[:, :1], START), words[:, :-1]], 1)
-        gates = self.word_gates(dropout(self.embedding(inputs), self.dropout, self.training))
+        read = self.embedding(shifted(words))
+        gates = self.word_gates(dropout(read, self.dropout, self.training))
         if context.style_gates is not None:
             gates = gates + context.style_gates[:, None]
         h, c = context.h, context.c
@@ -159,7 +179,7 @@ class AttentionCaptioner(nn.Module):
         for gates_t in gates.unbind(1):
             e = self._attend(h, context.keys)
             seen = torch.bmm(e[:, None], context.regions)[:, 0]
-            h, c = self._lstm(gates_t, h, c, seen)
+            h, c = self.recur(gates_t + self.region_gates(seen), h, c)
             hidden.append(h)
             attended.append(seen)
             weights.append(e)
@@ -172,10 +192,9 @@ class AttentionCaptioner(nn.Module):
         inner = torch.tanh_(keys + self.hidden_keys(h)[:, None])
         return self.scores(inner).squeeze(2).softmax(1)
 
-    def _lstm(self, gates: Tensor, h: Tensor, c: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Eqs. 4-6; `gates` (R, 4H) already holds W w + b, in the order i, f, o, g."""
-        gates = gates + self.hidden_gates(h) + self.region_gates(seen)
-        i, f, o, g = gates.chunk(4, 1)
+    def recur(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Eqs. 4-6: the next h and c; `gates` (R, 4H) holds all but H h_{t-1}."""
+        i, f, o, g = (gates + self.hidden_gates(h)).chunk(4, 1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
 

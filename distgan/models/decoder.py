@@ -1,5 +1,15 @@
 """What rollouts ask of a captioner: start, step, and states that can be gathered by row.
 
+A step has two halves, so that a word can be read by all rows at once while the vocabulary is
+projected for a few rows at a time, and never for rows whose next word nobody asks for:
+
+    state = decoder.advance(words, state, context)   # read a word a row
+    logits = decoder.logits(state, context)          # of the next, for these rows or some of them
+
+`read` gives the states after every prefix of whole captions in one call. Rows gathered from it
+share what their caption's prefix costs to remember: a recurrent decoder's row is a few vectors,
+GPT-2's refers to the one copy of the caption's keys and values and keeps its own words' only.
+
 Letters: I images, R rows (captions being written, several an image), T words, V vocabulary.
 """
 
@@ -8,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, Self
 
+import torch
 from torch import Tensor
 
 PAD, START, END, UNK = 0, 1, 2, 3
@@ -15,14 +26,15 @@ PAD, START, END, UNK = 0, 1, 2, 3
 
 
 class State(Protocol):
-    """Where each row stands in its caption."""
+    """Where each row stands in its caption. A value: no later call changes it."""
 
     def rows(self, index: Tensor) -> Self:
         """The states of rows `index` (int64), in that order; rows may repeat."""
         ...
 
     def join(self, others: Sequence[Self]) -> Self:
-        """These rows, then those of each of `others`; all have read equally many words."""
+        """These rows, then those of each of `others`; all come from one `start` or one `read`,
+        and have made equally many steps since."""
         ...
 
 
@@ -41,9 +53,39 @@ class Decoder(Protocol):
         ...
 
     def start(self, context: object, image: Tensor) -> State:
-        """The state before the first word of R rows; image (R,) int64 names each row's image."""
+        """The state before `START` of R rows; image (R,) int64 names each row's image."""
+        ...
+
+    def advance(self, words: Tensor, state: State, context: object) -> State:
+        """Read one word a row, (R,) int64 (`START` first)."""
+        ...
+
+    def logits(self, state: State, context: object) -> Tensor:
+        """Logits (R, V) of the next word of rows that have read `START` or more."""
         ...
 
     def step(self, words: Tensor, state: State, context: object) -> tuple[Tensor, State]:
-        """Read one word a row, (R,) int64 (`START` first); logits (R, V) of the next, new state."""
+        """`advance` and `logits`: the logits (R, V) of the next word, and the new state."""
         ...
+
+    def read(self, words: Tensor, image: Tensor, context: object) -> State:
+        """The states of all prefixes of captions words (R, T) of images (R,), T * R rows.
+
+        Row t * R + r has read `START`, x_1..x_t of caption r, and is about to write x_{t+1}.
+        Rows past a caption's end are there and mean nothing.
+        """
+        ...
+
+
+def read_by_steps(decoder: Decoder, words: Tensor, image: Tensor, context: object) -> State:
+    """`Decoder.read` for recurrent decoders: one word after the other."""
+    state, states = decoder.start(context, image), []
+    for read in shifted(words).unbind(1):
+        state = decoder.advance(read, state, context)
+        states.append(state)
+    return states[0].join(states[1:])
+
+
+def shifted(words: Tensor) -> Tensor:
+    """What is read before each word of captions (R, T): `START`, x_1..x_{T-1}."""
+    return torch.cat([torch.full_like(words[:, :1], START), words[:, :-1]], 1)
