@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distgan.data.importers.options import option
 from distgan.data.manifest import MANIFEST, Manifest, ShardFile, TextFile, parse_manifest
 from distgan.data.manifest import file_sha256 as sha256_of
 from distgan.data.samples import Sample
@@ -66,10 +67,10 @@ class Importer(Protocol):
 class WriteOptions:
     """How a dataset is laid out. All but `jobs` are part of what the dataset is."""
 
-    shard_samples: int = 1000
-    min_count: int = 1  # a word needs so many occurrences to join the vocabulary
-    max_words: int | None = None
-    jobs: int = 1  # processes
+    shard_samples: int = option("samples of a shard", default=1000)
+    min_count: int = option("occurrences a word needs to join the vocabulary", default=1)
+    max_words: int | None = option("words of the vocabulary (default: no limit)", default=None)
+    jobs: int = option("processes", default=1)
 
     def __post_init__(self) -> None:
         for name in ("shard_samples", "min_count", "jobs"):

@@ -273,6 +273,7 @@ def test_flickr_joins_and_reports(tmp_path: Path, photographs: Path, capsys: Cap
 def test_a_photographs_split_depends_on_its_name_alone(tmp_path: Path, photographs: Path) -> None:
     captions, _, _ = flickr_files(tmp_path)
     given = ("flickr", "--images", photographs, "--captions", captions, "--jobs", 1)
+    given += ("--min-joined", 0.4)
 
     def place(name: str) -> dict[str, str]:
         assert prepare(*given, "--out", tmp_path / name) == 0

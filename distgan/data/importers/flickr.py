@@ -2,6 +2,13 @@
 
 A styled line whose image is present becomes one of its captions; every other styled line is
 kept as text without an image, which trains a style all the same.
+
+  prepare.py flickr --images Flickr8k/Images --captions Flickr8k/captions.txt --out data/flickr8k
+  prepare.py flickr --images flickr30k_images --captions results.csv --out data/flickr30k
+  prepare.py flickr --images Flicker8k_Dataset --captions Flickr8k.token.txt \\
+      --style humorous FlickrStyle_v0.9/humor/funny_train.txt FlickrStyle_v0.9/humor/train.p \\
+      --style romantic FlickrStyle_v0.9/romantic/romantic_train.txt \\
+      FlickrStyle_v0.9/romantic/train.p --out data/flickrstyle
 """
 
 from __future__ import annotations
@@ -12,21 +19,20 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distgan.data.importers.found import (
     Found,
-    Report,
     fingerprint,
-    fractions_of,
     image_files,
     keys_of,
     readable,
     split_by_name,
     with_words,
 )
+from distgan.data.importers.joining import ImageFiles, check_joined
+from distgan.data.importers.options import SplitOptions, fractions_of, option
 from distgan.data.importers.pickles import load_plain
-from distgan.data.samples import Caption, Sample
+from distgan.data.samples import Caption
 from distgan.data.texts import words_of
 
 
@@ -40,47 +46,42 @@ class StyleFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlickrOptions:
+class FlickrOptions(SplitOptions):
     """Where the files are and what becomes of them."""
 
-    images: Path
-    captions: Path
-    styles: tuple[StyleFiles, ...] = ()
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)  # of train, val and test
-    pairs: int | None = None  # styled pairs of `train` kept for each style; None: all
+    images: Path = option("the folder of photographs")
+    captions: Path = option("captions.txt, results.csv or .token")
+    styles: tuple[StyleFiles, ...] = option(
+        "a style, its captions (one a line) and the pickled list of their images",
+        default=(),
+        flag="--style",
+        metavar=("NAME", "LINES", "NAMES"),
+    )
+    pairs: int | None = option(
+        "keep so many styled pairs a style in train, the rest as text (default: all)", default=None
+    )
 
     def __post_init__(self) -> None:
-        fractions_of(*self.fractions)
+        super().__post_init__()
         if self.pairs is not None and self.pairs < 0:
             raise ValueError(f"pairs must be at least 0, got {self.pairs}")
 
 
-class Flickr:
+class Flickr(ImageFiles):
     """The photographs that have captions, split by a hash of their names."""
 
+    name = "flickr"
+
     def __init__(self, options: FlickrOptions) -> None:
-        self.report = Report()
         images = image_files(options.images)
         given = [options.captions, *(p for s in options.styles for p in (s.lines, s.names))]
         for path in given:
             if not path.is_file():
                 raise ValueError(f"file {path} does not exist")
-        self.source = _source(options, fingerprint(images, given))
+        super().__init__(options, inputs=fingerprint(images, given))
+        self.source["styles"] = [files.style for files in options.styles]
         captions, texts = self._captions(options, images)
-        self._found = self._join(options, images, captions, texts)
-        self._texts = {style: tuple(lines) for style, lines in texts.items()}
-        self.splits = tuple(split for split, _ in fractions_of(*options.fractions))
-
-    def num_samples(self, split: str) -> int:
-        return len(self._found[split])
-
-    def sample(self, split: str, i: int) -> Sample:
-        found = self._found[split][i]
-        facts = {"file": found.path.name}
-        return Sample(found.key, found.path.read_bytes(), found.extension, found.captions, facts)
-
-    def texts(self) -> dict[str, tuple[str, ...]]:
-        return self._texts
+        self.place(self._join(options, images, captions, texts), texts)
 
     def _captions(
         self, options: FlickrOptions, images: dict[str, Path]
@@ -88,6 +89,8 @@ class Flickr:
         """Captions by image, factual then styled, and the styled lines without an image."""
         by_image: dict[str, list[Caption]] = {name: [] for name in images}
         factual = list(read_captions(options.captions))
+        named = dict.fromkeys(name for name, _ in factual)
+        check_joined(options.captions.name, named, images, options.min_joined)
         for name, text in factual:
             if name in by_image:
                 by_image[name].append(Caption(text))
@@ -160,12 +163,6 @@ class Flickr:
                 kept = _scarce(kept, options.pairs, found[split], texts)
             if kept:
                 found[split].append(Found(keys[name], images[name], kinds[name], kept))
-        for split, samples in found.items():
-            styled = sum(c.style is not None for s in samples for c in s.captions)
-            total = sum(len(s.captions) for s in samples)
-            self.report.say(
-                f"{split}: {len(samples):,} images, {total:,} captions, {styled:,} of them styled"
-            )
         return found
 
 
@@ -210,12 +207,6 @@ def read_names(path: Path) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path}: not a list of file names")
     return [name.strip() for name in names]
-
-
-def _source(options: FlickrOptions, inputs: str) -> dict[str, Any]:
-    """What the dataset depends on, without the places where the files happen to lie."""
-    kept = {"fractions": options.fractions, "pairs": options.pairs}
-    return {"name": "flickr", **kept, "styles": [s.style for s in options.styles], "inputs": inputs}
 
 
 def _scarce(

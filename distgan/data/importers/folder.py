@@ -10,121 +10,82 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distgan.data.importers.found import (
-    Found,
-    Report,
-    fingerprint,
-    fractions_of,
-    image_files,
-    keys_of,
-    readable,
-    split_by_name,
-    with_words,
-)
-from distgan.data.samples import Caption, Sample
+from distgan.data.importers.found import fingerprint, image_files
+from distgan.data.importers.joining import Described, ImageFiles, check_joined, merge
+from distgan.data.importers.options import SplitOptions, fractions_of, option
+from distgan.data.samples import Caption
 
 _TABLES = ("captions.csv", "captions.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderOptions:
+class FolderOptions(SplitOptions):
     """Where the files are and what becomes of them."""
 
-    images: Path
-    captions: Path | None = None  # a .csv or .jsonl; None: looked for in `images`
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)  # where no split is given
-    unlabelled: bool = False  # keep images without captions
-
-    def __post_init__(self) -> None:
-        fractions_of(*self.fractions)
-
-
-@dataclass
-class _Given:
-    """What the captions file says of one image."""
-
-    captions: list[Caption] = field(default_factory=list)
-    split: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    images: Path = option("the folder of images", positional=True)
+    captions: Path | None = option(
+        "a .csv (image,caption[,style][,split]) or .jsonl; by default captions.csv or "
+        "captions.jsonl in the folder, else a .txt beside each image",
+        default=None,
+    )
+    unlabelled: bool = option("keep images without captions", default=False)
 
 
-class FolderOfImages:
+class FolderOfImages(ImageFiles):
     """Images of a folder with their captions."""
 
+    name = "folder"
+
     def __init__(self, options: FolderOptions) -> None:
-        self.report = Report()
         images = image_files(options.images)
         table = _table(options)
         files = [table] if table else [p for p in map(_beside, images.values()) if p.is_file()]
-        kept = {"fractions": options.fractions, "unlabelled": options.unlabelled}
-        self.source = {"name": "folder", **kept, "inputs": fingerprint(images, files)}
-        given = self._given(images, table)
-        self._facts: dict[str, dict[str, Any]] = {}
-        self._found = self._join(options, images, given)
-        self.splits = tuple(self._found)
+        super().__init__(options, inputs=fingerprint(images, files))
+        given = self._beside(images) if table is None else self._listed(table, images)
+        self.join(
+            [given[name] for name in images if name in given],
+            images,
+            fractions=fractions_of(*options.fractions),
+            unlabelled=options.unlabelled,
+        )
 
-    def num_samples(self, split: str) -> int:
-        return len(self._found[split])
-
-    def sample(self, split: str, i: int) -> Sample:
-        found = self._found[split][i]
-        facts = {"file": found.path.name, **self._facts[found.key]}
-        return Sample(found.key, found.path.read_bytes(), found.extension, found.captions, facts)
-
-    def texts(self) -> dict[str, list[str]]:
-        return {}
-
-    def _given(self, images: dict[str, Path], table: Path | None) -> dict[str, _Given]:
-        given = {name: _Given() for name in images}
-        if table is None:
-            for name, path in images.items():
-                if _beside(path).is_file():
-                    lines = _beside(path).read_text("utf-8-sig").splitlines()
-                    given[name].captions += [Caption(line) for line in lines if line.strip()]
-            self.report.say(f"found {len(images):,} images, captions in .txt files beside them")
-            return given
-        rows = list(_read_csv(table) if table.suffix == ".csv" else _read_jsonl(table))
-        for name, said in rows:
-            if name not in given:
-                self.report.drop(f"rows of {table.name} whose image is not there", name)
-                continue
-            before = given[name]
-            if before.split and said.split and before.split != said.split:
-                raise ValueError(f"{table}: {name} is in splits {before.split} and {said.split}")
-            before.captions += said.captions
-            before.split = before.split or said.split
-            before.facts |= said.facts
-        self.report.say(f"found {len(images):,} images, and {len(rows):,} rows in {table.name}")
+    def _beside(self, images: dict[str, Path]) -> dict[str, Described]:
+        """What the text files beside the images say, a caption a line."""
+        given = {name: Described(name) for name in images}
+        for name, path in images.items():
+            if _beside(path).is_file():
+                lines = _beside(path).read_text("utf-8-sig").splitlines()
+                given[name].captions += [Caption(line) for line in lines if line.strip()]
+        self.report.say(f"found {len(images):,} images, captions in .txt files beside them")
         return given
 
-    def _join(
-        self, options: FolderOptions, images: dict[str, Path], given: dict[str, _Given]
-    ) -> dict[str, list[Found]]:
-        fractions = fractions_of(*options.fractions)
-        named = {said.split for said in given.values() if said.split}
-        splits = sorted(named) if named else [split for split, _ in fractions]
-        found: dict[str, list[Found]] = {split: [] for split in splits}
-        kinds = readable(images, self.report)
-        keys = keys_of(kinds)
-        for name, kind in kinds.items():
-            said, key = given[name], keys[name]
-            captions = with_words(said.captions, name, self.report)
-            if not captions and not options.unlabelled:
-                self.report.drop("images without captions (--unlabelled keeps them)", name)
-            elif named and not said.split:
-                self.report.drop("images without a split while others have one", name)
+    def _listed(self, table: Path, images: dict[str, Path]) -> dict[str, Described]:
+        """What the rows of a table say, also (nothing) of images it does not name."""
+        rows = list(_read_csv(table) if table.suffix == ".csv" else _read_jsonl(table))
+        self.report.say(f"found {len(images):,} images, and {len(rows):,} rows in {table.name}")
+        named = merge(rows, str(table))
+        check_joined(table.name, named, images, self.options.min_joined)
+        for row in rows:
+            if row.name not in images:
+                self.report.drop(f"rows of {table.name} whose image is not there", row.name)
+        return self._completed(named, images)
+
+    def _completed(
+        self, named: dict[str, Described], images: dict[str, Path]
+    ) -> dict[str, Described]:
+        if not any(said.split for said in named.values()):
+            return {name: named.get(name, Described(name)) for name in images}
+        given = {}
+        for name in images:
+            if name in named and named[name].split:
+                given[name] = named[name]
             else:
-                split = said.split or split_by_name(key, fractions)
-                self._facts[key] = said.facts
-                found[split].append(Found(key, images[name], kind, captions))
-        for split, samples in found.items():
-            total = sum(len(sample.captions) for sample in samples)
-            self.report.say(f"{split}: {len(samples):,} images, {total:,} captions")
-        return found
+                self.report.drop("images without a split while others have one", name)
+        return given
 
 
 def _table(options: FolderOptions) -> Path | None:
@@ -144,7 +105,7 @@ def _beside(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def _read_csv(path: Path) -> Iterator[tuple[str, _Given]]:
+def _read_csv(path: Path) -> Iterator[Described]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         columns = reader.fieldnames or []
@@ -154,10 +115,10 @@ def _read_csv(path: Path) -> Iterator[tuple[str, _Given]]:
             if row["image"] is None or row["caption"] is None:
                 raise ValueError(f"{path}: line {reader.line_num}: a column is missing")
             caption = Caption(row["caption"], row.get("style") or None)
-            yield row["image"].strip(), _Given([caption], row.get("split") or None)
+            yield Described(row["image"].strip(), [caption], row.get("split") or None)
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[str, _Given]]:
+def _read_jsonl(path: Path) -> Iterator[Described]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -170,7 +131,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, _Given]]:
                     ) from error
 
 
-def _from_json(row: dict[str, Any]) -> tuple[str, _Given]:
+def _from_json(row: dict[str, Any]) -> Described:
     style = row.pop("style", None)
     captions = row.pop("captions", None)
     given = [row.pop("caption")] if captions is None else list(captions)
@@ -179,4 +140,4 @@ def _from_json(row: dict[str, Any]) -> tuple[str, _Given]:
         Caption(str(c["text"]), c.get("style", style)) if isinstance(c, dict) else Caption(c, style)
         for c in given
     ]
-    return str(row.pop("image")), _Given(made, split, row)
+    return Described(str(row.pop("image")), made, split, row)

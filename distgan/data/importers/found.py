@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from distgan.data.damage import UnreadableImage
 from distgan.data.images import decode, kind_of
@@ -43,12 +44,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Found:
-    """One image file that will be a sample."""
+    """One image file that will be a sample; `facts` go into its JSON."""
 
     key: str
     path: Path
     extension: str
     captions: tuple[Caption, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def image_files(folder: Path) -> dict[str, Path]:
@@ -106,23 +108,18 @@ def keys_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def split_by_name(key: str, fractions: Sequence[tuple[str, float]]) -> str:
-    """The split a sample belongs to for good: by a hash of its key, whatever else there is."""
+    """The split a sample belongs to for good: by a hash of its key, whatever else there is.
+
+    ValueError when there are no `fractions`.
+    """
+    if not fractions:
+        raise ValueError(f"{key}: no split is given for it")
     place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     for split, fraction in fractions:
         if place < fraction:
             return split
         place -= fraction
     return fractions[0][0]
-
-
-def fractions_of(train: float, val: float, test: float) -> tuple[tuple[str, float], ...]:
-    """The splits asked for with their shares. ValueError unless they add up to 1."""
-    shares = (("train", train), ("val", val), ("test", test))
-    if any(share < 0 for _, share in shares) or abs(train + val + test - 1) > 1e-6:
-        raise ValueError(f"fractions must add up to 1, got {train} {val} {test}")
-    if train == 0:
-        raise ValueError("fractions must leave something to train on, got 0 for train")
-    return tuple((split, share) for split, share in shares if share)
 
 
 def fingerprint(images: Mapping[str, Path], files: Iterable[Path]) -> str:

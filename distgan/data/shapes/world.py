@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from distgan.config import require
+from distgan.data.importers.options import option
 from distgan.data.samples import Caption
 from distgan.data.shapes.chance import Chance
 from distgan.data.shapes.scenes import SEEN, Scene, Thing, make_scene
@@ -32,18 +33,20 @@ _ATTEMPTS = 20  # to say it differently
 class ShapesOptions:
     """A shapes dataset. `wrong` concerns captions in training only."""
 
-    images: int = 20000  # of the split `train`
-    size: int = 64  # pixels, square
-    styled: int = 120  # pairs of a picture and a styled caption, for each style
-    lines: int = 4000  # unpaired lines of text, for each style
-    unlabelled: int = 2000  # pictures without captions
-    val: int = 500
-    test: int = 1000
-    wrong: float = 0.0  # share of the captions of `train` and `styled` that are false
-    noisy: float = 0.5  # share of the pictures with a noisy background
-    unseen: float = 0.2  # share of `unlabelled`, `val` and `test` with an unseen look
-    captions: int = 3  # factual ones of a picture; also its styled references in each style
-    seed: int = 0
+    images: int = option("pictures with factual captions to train on", default=20000)
+    size: int = option("width and height of a picture in pixels, 32 to 256", default=64)
+    styled: int = option("pairs of a picture and a styled caption, for each style", default=120)
+    lines: int = option("lines of styled text without pictures, for each style", default=4000)
+    unlabelled: int = option("pictures without captions", default=2000)
+    val: int = option("pictures of the split `val`", default=500)
+    test: int = option("pictures of the split `test`", default=1000)
+    wrong: float = option("share of the training captions that are false, 0 to 1", default=0.0)
+    noisy: float = option("share of the pictures with a noisy background, 0 to 1", default=0.5)
+    unseen: float = option(
+        "share of val, test and unlabelled pictures with a look never trained on", default=0.2
+    )
+    captions: int = option("factual captions of a picture, 1 to 5", default=3)
+    seed: int = option("another seed makes another dataset", default=0)
 
     def __post_init__(self) -> None:
         require(32 <= self.size <= 256, "size", self.size, "in [32, 256]")

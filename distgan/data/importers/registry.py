@@ -1,0 +1,47 @@
+"""Every importer `prepare.py` knows. A new one is a line here."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from distgan.data.importers import flickr, folder, shapes
+from distgan.data.importers.found import Report
+from distgan.data.shards import Importer
+
+
+class SourceImporter(Importer, Protocol):
+    """An importer that says what it found and what its samples depend on."""
+
+    @property
+    def report(self) -> Report: ...
+    @property
+    def source(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Registered:
+    """An importer with the class of its options, and what it is for in one line."""
+
+    options: type[Any]
+    importer: type[Any]  # a SourceImporter, made from them
+    help: str
+
+    @property
+    def manual(self) -> str:
+        """The docstring of its module: formats, and commands from download to shards."""
+        return (sys.modules[self.importer.__module__].__doc__ or "").strip()
+
+
+IMPORTERS: dict[str, Registered] = {
+    "shapes": Registered(
+        shapes.ShapesOptions, shapes.Shapes, "the made-up world of coloured shapes"
+    ),
+    "flickr": Registered(
+        flickr.FlickrOptions, flickr.Flickr, "Flickr8k or Flickr30k, with FlickrStyle10K or not"
+    ),
+    "folder": Registered(
+        folder.FolderOptions, folder.FolderOfImages, "a folder of images with captions"
+    ),
+}
