@@ -3,11 +3,12 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from distgan.data.damage import UnreadableImage
 from distgan.data.images import decode, kind_of
@@ -55,21 +56,81 @@ def test_the_middle_is_cut_out_of_the_resized_image() -> None:
     assert upright.float().mean((1, 2)).tolist() == [0, 0, 255]
 
 
-def test_reduced_decoding_agrees_with_full_decoding() -> None:
-    """A large JPEG decoded at a fraction of its size looks like its resized full self."""
-    smooth = np.linspace(0, 255, 640)[None, :, None] * np.ones((480, 1, 3))
-    image = Image.fromarray(smooth.astype(np.uint8))
-    small, full = decode(saved(image, "JPEG"), 32), decode(saved(image), 32)
-    assert (small.float() - full.float()).abs().max() <= 4
+def photograph(seed: int, size: tuple[int, int]) -> Image.Image:
+    """Noise with as much of each frequency as photographs have: 1/f."""
+    wide, high = size
+    noise = np.random.default_rng(seed).standard_normal((high, wide, 3))
+    f = np.hypot(np.fft.fftfreq(high)[:, None], np.fft.fftfreq(wide)[None])[..., None]
+    pixels = np.fft.ifft2(np.fft.fft2(noise, axes=(0, 1)) / np.maximum(f, 1 / wide), axes=(0, 1))
+    return Image.fromarray((128 + 50 * pixels.real / pixels.real.std()).clip(0, 255).astype("u1"))
+
+
+def reference(data: bytes, size: int, how: Image.Resampling) -> torch.Tensor:
+    """The slow obvious way: everything decoded, the middle cut out, resized."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side)).resize((size, size), how)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+
+def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The mean absolute difference in grey levels of 255."""
+    return float((a.float() - b.float()).abs().mean())
+
+
+@pytest.mark.parametrize("size", [19, 30, 64, 100, 224, 479])
+@pytest.mark.parametrize("shape", [(640, 479), (427, 640), (500, 333)])
+def test_reduced_decoding_agrees_with_full_decoding(shape: tuple[int, int], size: int) -> None:
+    picture = photograph(size, shape)
+    for data in (saved(picture, "JPEG", quality=92), saved(picture, "JPEG", subsampling=0)):
+        how = Image.Resampling
+        expected = reference(data, size, how.BILINEAR)
+        other = reference(data, size, how.BICUBIC)
+        assert apart(decode(data, size), expected) <= 1.5 * apart(other, expected)
+
+
+def test_photographs_decoded_at_reduced_scale_stay_near_full_decoding() -> None:
+    folder = Path(__file__).resolve().parents[2].parent / "shared/data/coco_tiny"
+    paths = sorted(folder.rglob("*.jpg"))[:40]
+    if not paths:
+        pytest.skip(f"no photographs in {folder}")
+    for size, mean in ((32, 2), (64, 1.5), (224, 0.5)):
+        off = [
+            apart(decode(data, size), reference(data, size, Image.Resampling.BILINEAR))
+            for data in (path.read_bytes() for path in paths)
+        ]
+        assert np.mean(off) <= mean and max(off) <= 6, (size, np.mean(off), max(off))
+
+
+@pytest.mark.parametrize("shape", [(700, 500), (300, 200), (20, 31), (1, 9), (48, 48)])
+def test_resizing_is_antialiased(shape: tuple[int, int]) -> None:
+    data = saved(photograph(0, shape))
+    expected = reference(data, 48, Image.Resampling.BILINEAR)
+    assert (decode(data, 48).int() - expected.int()).abs().max() <= 1
 
 
 def test_exif_rotation_is_applied() -> None:
-    image = plain("RGB", "red", (40, 40))
-    image.paste("blue", (0, 0, 40, 20))  # blue above red
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: show it turned by a quarter to the right
-    turned = decode(saved(image, "JPEG", exif=exif, quality=95), 8)
-    assert turned[2, :, -2:].min() > 200 and turned[0, :, :2].min() > 200
+    picture = photograph(1, (40, 40))
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for kind in ("JPEG", "PNG"):
+            data = saved(picture, kind, exif=exif)
+            expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+            pixels = decode(data, 40).permute(1, 2, 0).numpy()
+            assert np.array_equal(pixels, np.array(expected)), (orientation, kind)
+
+
+def test_files_that_only_pillow_accepts_are_decoded() -> None:
+    picture = photograph(2, (64, 48))
+    whole = saved(picture, "JPEG", quality=95)
+    expected = decode(whole, 48)
+    assert torch.equal(decode(whole + b"and more", 48), expected)
+    scan = whole.index(b"\xff\xda")
+    assert torch.equal(decode(whole[:scan] + b"stray" + whole[scan:], 48), expected)
+    second = saved(picture, "MPO", save_all=True, append_images=[picture], quality=95)
+    assert kind_of(second) == "jpg" and torch.equal(decode(second, 48), expected)
 
 
 def test_what_is_no_whole_image_is_refused() -> None:
