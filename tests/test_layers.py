@@ -39,6 +39,7 @@ HOMES = {  # where a library may be imported at all, even inside a function
     "omegaconf": ("distgan/config.py",),
     "transformers": ("distgan/models/",),
     "webdataset": ("distgan/data/",),
+    "h5py": ("distgan/data/importers/fashiongen.py",),
     "pyarrow": ("distgan/data/", "distgan/metrics/"),
     "pycocoevalcap": ("distgan/metrics/",),
     "tensorboard": ("distgan/engine/log.py",),

@@ -13,6 +13,7 @@ from typing import Any
 
 from distgan.data.damage import UnreadableImage
 from distgan.data.images import decode, kind_of
+from distgan.data.manifest import file_sha256
 from distgan.data.samples import Caption
 from distgan.data.texts import words_of
 
@@ -67,10 +68,8 @@ def readable(paths: Mapping[str, Path], report: Report) -> dict[str, str]:
     """The extension (by its content) of each image that can be decoded; others are reported."""
 
     def check(path: Path) -> str | UnreadableImage:
-        data = path.read_bytes()
         try:
-            decode(data, _CHECKED_SIZE)
-            return kind_of(data)
+            return check_image(path.read_bytes())
         except UnreadableImage as error:
             return error
 
@@ -80,6 +79,12 @@ def readable(paths: Mapping[str, Path], report: Report) -> dict[str, str]:
         if isinstance(kind, UnreadableImage):
             report.drop("images that cannot be decoded", f"{name} ({kind})")
     return {name: kind for name, kind in kinds.items() if isinstance(kind, str)}
+
+
+def check_image(data: bytes) -> str:
+    """The extension an image file should have. UnreadableImage when it cannot be decoded."""
+    decode(data, _CHECKED_SIZE)
+    return kind_of(data)
 
 
 def with_words(captions: Iterable[Caption], name: str, report: Report) -> tuple[Caption, ...]:
@@ -94,12 +99,14 @@ def with_words(captions: Iterable[Caption], name: str, report: Report) -> tuple[
     return tuple(kept)
 
 
-def keys_of(names: Iterable[str]) -> dict[str, str]:
-    """A key for each image: its path without the extension, slashes and dots made `_`.
+def key_of(name: str) -> str:
+    """An image's path without the extension, slashes and dots made `_`."""
+    return name.rpartition(".")[0].replace("/", "_").replace(".", "_")
 
-    ValueError naming two images that would get the same key.
-    """
-    keys = {name: name.rpartition(".")[0].replace("/", "_").replace(".", "_") for name in names}
+
+def keys_of(names: Iterable[str]) -> dict[str, str]:
+    """The key of each image. ValueError naming two images that would get the same one."""
+    keys = {name: key_of(name) for name in names}
     twice = [key for key, count in Counter(keys.values()).items() if count > 1]
     if twice:
         same = [name for name, key in keys.items() if key == twice[0]]
@@ -128,5 +135,5 @@ def fingerprint(images: Mapping[str, Path], files: Iterable[Path]) -> str:
     for name, path in images.items():
         total.update(f"{name}\0{path.stat().st_size}\0".encode())
     for path in files:
-        total.update(hashlib.sha256(path.read_bytes()).digest())
+        total.update(bytes.fromhex(file_sha256(path)))
     return total.hexdigest()

@@ -18,7 +18,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _LATIN = "latin-1"  # every byte is a character
 
@@ -48,6 +50,16 @@ def read_plain(path: Path) -> Plain:
         return _parse(data)
     except Exception as error:  # a garbled pickle raises nearly anything
         raise ValueError(f"{path}: refused: not a pickle of plain values ({error})") from error
+
+
+def as_list(value: Any, kind: type[T], where: Path | str) -> list[T]:
+    """The value as a list of `kind`; ValueError naming `where` when it is anything else."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{where}: not a list but {type(value).__name__}")
+    for number, each in enumerate(value):
+        if not isinstance(each, kind) or isinstance(each, bool):
+            raise ValueError(f"{where}: entry {number} is {each!r:.80}, no {kind.__name__}")
+    return list(value)
 
 
 def _parse(data: bytes) -> Plain:
