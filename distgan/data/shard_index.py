@@ -125,6 +125,11 @@ def split_of(name: str) -> str:
     return stem or (Path(name).parent.name or "train")
 
 
+def is_unseen(split: str) -> bool:
+    """Is a split kept from training, by its name: val, dev, test and what begins with these?"""
+    return split.startswith(("val", "dev", "test"))
+
+
 def shard_file(root: Path, name: str, split: str, samples: int) -> ShardFile:
     """What the manifest says of a shard that lies under `root`."""
     path = root / name

@@ -37,6 +37,7 @@ from distgan.data.shard_index import (
     count_captions,
     index_path,
     index_shard,
+    is_unseen,
     row,
     shard_file,
     split_of,
@@ -48,7 +49,6 @@ from distgan.data.texts import read_lines, words_of
 
 _ROWS = "rows"  # folder of finished shards' index rows within OUT.partial
 _PLAN = "plan.json"
-_UNSEEN = ("val", "dev", "test")  # splits whose captions do not make the vocabulary
 
 
 class Importer(Protocol):
@@ -310,7 +310,7 @@ def _describe(
 def _training_texts(table: pa.Table, texts: Mapping[str, Sequence[str]]) -> Iterator[str]:
     columns = table["split"].to_pylist(), table["captions"].to_pylist()
     for split, captions in zip(*columns, strict=True):
-        if not split.startswith(_UNSEEN):
+        if not is_unseen(split):
             yield from (caption["text"] for caption in captions)
     for lines in texts.values():
         yield from lines

@@ -91,8 +91,9 @@ class ImageFiles:
         """Make samples of the described images that are there, in the order given.
 
         Images without a split get one of `fractions` by a hash of their key. `unlabelled` keeps
-        images that have no captions (None: there is no such option); `texts` are lines by style. ValueError when a split
-        would be empty, or when fewer than `options.min_joined` of a split's images are there.
+        images that have no captions (None: there is no such option); `texts` are lines by style.
+        ValueError when a split would be empty, or when fewer than `options.min_joined` of a
+        split's images are there.
         """
         merged = merge(described)
         self._check_joined(merged, images)

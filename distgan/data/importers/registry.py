@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from distgan.data.importers import flickr, folder, shapes
+from distgan.data.importers import coco, flickr, folder, karpathy, scicap, senticap, shapes
 from distgan.data.importers.found import Report
 from distgan.data.shards import Importer
 
@@ -41,6 +41,16 @@ IMPORTERS: dict[str, Registered] = {
     "flickr": Registered(
         flickr.FlickrOptions, flickr.Flickr, "Flickr8k or Flickr30k, with FlickrStyle10K or not"
     ),
+    "coco": Registered(
+        coco.CocoOptions, coco.Coco, "COCO captions of 2014 or 2017, others in their format"
+    ),
+    "karpathy": Registered(
+        karpathy.KarpathyOptions, karpathy.Karpathy, "Karpathy's splits of COCO and Flickr"
+    ),
+    "senticap": Registered(
+        senticap.SentiCapOptions, senticap.SentiCap, "SentiCap: COCO in two styles"
+    ),
+    "scicap": Registered(scicap.SciCapOptions, scicap.SciCap, "SciCap: figures of papers"),
     "folder": Registered(
         folder.FolderOptions, folder.FolderOfImages, "a folder of images with captions"
     ),
