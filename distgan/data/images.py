@@ -45,10 +45,10 @@ def decode(data: bytes, size: int) -> Tensor:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise UnreadableImage(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
-            turn = _UPRIGHT.get(_orientation(image))
+            turn = _UPRIGHT.get(orientation(image))
             pixels = _decode_jpeg(data, image, size)
             if pixels is None:
-                pixels = np.array(_rgb(image))
+                pixels = np.array(rgb(image))
     except Image.DecompressionBombError as error:
         raise UnreadableImage(str(error)) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
@@ -89,14 +89,16 @@ def _decode_jpeg(data: bytes, image: Image.Image, size: int) -> NDArray[np.uint8
         return None
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """EXIF's number for how the camera was held; 1: upright, or not said."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except (SyntaxError, ValueError, TypeError, OSError, struct.error):
         return 1  # garbled EXIF says nothing about the picture itself
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
+    """Eight bits for each of three colours; what is transparent lies on white."""
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits a pixel
         values = np.asarray(image).astype(np.float64)
         return Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
