@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
 from distgan.data.damage import DamagedSample, UnreadableImage
+from distgan.data.folder import Extent, Folder, Read, read_now
 from distgan.data.images import decode
 from distgan.data.manifest import INDEX, MANIFEST, Manifest, parse_manifest
 from distgan.data.samples import Caption
 from distgan.data.vocabulary import Vocabulary
-
-_OPEN_SHARDS = 64  # file handles kept by each process
-_READ_WAITS = (0.2, 1.0)  # seconds between attempts to read
 
 
 class Dataset:
@@ -42,7 +38,7 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str | Path, *, allow_damage: bool = False) -> Dataset:
-        """Open a local path or a URI (s3://, gs://...).
+        """Open a local path or a URI (s3://, gs://, http://...).
 
         ValueError naming what is wrong: no such folder, no manifest, an index that is not the
         manifest's, shards missing or of another size than recorded. `allow_damage` leaves
@@ -56,13 +52,14 @@ class Dataset:
             raise ValueError(
                 f"{path}/{INDEX} is not the index {MANIFEST} was written with (its hash differs)"
             )
-        wrong = folder.wrong_sizes({shard.name: shard.size for shard in manifest.shards})
-        if wrong and not allow_damage:
+        sizes = {} if allow_damage else {shard.name: shard.size for shard in manifest.shards}
+        wrong = folder.wrong_sizes(sizes)
+        if wrong:
             raise ValueError(
                 f"{path}: {'; '.join(wrong[:5])}; `prepare.py verify` says more "
                 "(data.max_bad_samples above 0 trains on the rest)"
             )
-        return cls(str(path), manifest, folder, pq.read_table(io.BytesIO(content)))
+        return cls(str(path), manifest, folder, _read_index(content, f"{path}/{INDEX}"))
 
     @property
     def digest(self) -> str:
@@ -156,26 +153,35 @@ class Split:
     def facts(self, i: int) -> dict[str, Any]:
         return json.loads(self._facts[i].as_py())
 
-    def image_bytes(self, i: int) -> bytes:
+    def extent(self, i: int) -> Extent:
+        """Where the image's bytes lie."""
+        folder, shard = self.dataset.folder, self.shard(i)
+        return Extent(folder, shard, int(self._offsets[i]), int(self._sizes[i]))
+
+    def image_bytes(self, i: int, read: Read = read_now) -> bytes:
         """The image file as it was given. DamagedSample when it is not what the index says.
 
         OSError when reading failed several times for reasons that may pass.
         """
-        shard, size = self.shard(i), int(self._sizes[i])
+        extent, shard = self.extent(i), self.shard(i)
+        if extent.offset < 0 or extent.size < 0:
+            reason = f"the index is wrong: {extent.size} bytes from byte {extent.offset}"
+            raise DamagedSample(shard, self.key(i), reason)
         try:
-            data = self.dataset.folder.read_patiently(shard, int(self._offsets[i]), size)
+            data = read(extent)
         except FileNotFoundError as error:
             raise DamagedSample(shard, self.key(i), "the shard is missing") from error
-        if len(data) < size:
-            raise DamagedSample(shard, self.key(i), f"shard cut: {len(data)} of {size} bytes")
+        if len(data) < extent.size:
+            reason = f"shard cut: {len(data)} of {extent.size} bytes"
+            raise DamagedSample(shard, self.key(i), reason)
         if zlib.crc32(data) != int(self._sums[i]):
             raise DamagedSample(shard, self.key(i), "its bytes changed (checksum differs)")
         return data
 
-    def image(self, i: int, size: int) -> Tensor:
+    def image(self, i: int, size: int, read: Read = read_now) -> Tensor:
         """(3, size, size) uint8. DamagedSample when it cannot be read or decoded."""
         try:
-            return decode(self.image_bytes(i), size)
+            return decode(self.image_bytes(i, read), size)
         except UnreadableImage as error:
             raise DamagedSample(self.shard(i), self.key(i), str(error)) from error
 
@@ -183,79 +189,23 @@ class Split:
         return _reopen_split, (self.dataset, self.name)
 
 
-class Folder:
-    """A folder on any file system pyarrow knows, with a few open files."""
-
-    def __init__(self, path: str) -> None:
-        if "://" in path:
-            self.filesystem, self.root = pafs.FileSystem.from_uri(path)
-        else:
-            self.filesystem, self.root = pafs.LocalFileSystem(), str(Path(path).resolve())
-        self._files: dict[str, pa.NativeFile] = {}
-
-    def read(self, name: str) -> bytes:
-        """A whole file. ValueError naming it when it does not exist."""
-        try:
-            with self.filesystem.open_input_file(f"{self.root}/{name}") as file:
-                return file.read()
-        except FileNotFoundError as error:
-            raise ValueError(f"{self.root}/{name} is missing") from error
-
-    def read_patiently(self, name: str, offset: int, size: int) -> bytes:
-        """As `read_at`, tried again after a while; OSError naming the file in the end."""
-        for wait in _READ_WAITS:
-            try:
-                return self.read_at(name, offset, size)
-            except FileNotFoundError:
-                raise
-            except OSError:
-                time.sleep(wait)
-        try:
-            return self.read_at(name, offset, size)
-        except OSError as error:
-            tries = len(_READ_WAITS) + 1
-            raise type(error)(
-                f"{self.root}/{name}: not readable in {tries} tries: {error}"
-            ) from error
-
-    def read_at(self, name: str, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset`; fewer when the file ends before."""
-        if name not in self._files:
-            while len(self._files) >= _OPEN_SHARDS:
-                self._files.pop(next(iter(self._files))).close()
-            self._files[name] = self.filesystem.open_input_file(f"{self.root}/{name}")
-        file = self._files[name]
-        try:
-            return file.read_at(size, offset) if offset < file.size() else b""
-        except OSError:
-            del self._files[name]  # a retry opens it anew
-            raise
-
-    def exists(self) -> bool:
-        return self.filesystem.get_file_info(self.root).type == pafs.FileType.Directory
-
-    def wrong_sizes(self, sizes: dict[str, int]) -> list[str]:
-        """What is wrong with these files, judged by their sizes alone."""
-        infos = self.filesystem.get_file_info([f"{self.root}/{name}" for name in sizes])
-        wrong = []
-        for info, (name, size) in zip(infos, sizes.items(), strict=True):
-            if info.type != pafs.FileType.File:
-                wrong.append(f"shard {name} is missing")
-            elif info.size != size:
-                wrong.append(f"shard {name} has {info.size} bytes instead of {size}")
-        return wrong
-
-
 def _read_manifest(folder: Folder) -> bytes:
     try:
         return folder.read(MANIFEST)
     except ValueError as error:
         if not folder.exists():
-            raise ValueError(f"dataset {folder.root} does not exist") from error
+            raise ValueError(f"dataset {folder.place} does not exist") from error
         raise ValueError(
-            f"{folder.root} is no prepared dataset: it has no {MANIFEST} "
-            f"(for foreign shards: launch/prepare.py index {folder.root})"
+            f"{folder.place} is no prepared dataset: it has no {MANIFEST} "
+            f"(for foreign shards: launch/prepare.py index {folder.place})"
         ) from error
+
+
+def _read_index(content: bytes, where: str) -> pa.Table:
+    try:
+        return pq.read_table(io.BytesIO(content))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{where}: not a Parquet file: {error}") from error
 
 
 def _reopen(path: str, digest: str) -> Dataset:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from distgan.data.damage import DamagedSample, TooManyBadSamples
-from distgan.data.order import DIGEST_BITS, Order, fingerprints
+from distgan.data.folder import Read, read_now
+from distgan.data.order import DIGEST_BITS, Lap, Order, Shuffling, digest, fingerprints
+from distgan.data.read_ahead import ReadAhead
 from distgan.data.sources import Source
 
 Batch = dict[str, Any]
@@ -75,8 +78,12 @@ class Stream:
         block: int = 256,
         window: int = 4096,
         max_bad_samples: int = 0,
+        read_ahead: int = 0,
+        read_ahead_bytes: int = 64 * 2**20,
         pin: bool = False,
     ) -> None:
+        """`read_ahead`: samples whose files each reading process fetches before their turn, as
+        far as `read_ahead_bytes` allow."""
         if not 0 <= rank < size:
             raise ValueError(f"rank must be in [0, {size}), got {rank}")
         if rows < size:
@@ -84,14 +91,17 @@ class Stream:
         self.source, self.name, self.rows, self.seed = source, name, rows, seed
         self.rank, self.size, self.loaders, self.pin = rank, size, loaders, pin
         self.max_bad_samples = max_bad_samples
-        self.order = Order(name=name, seed=seed, items=len(source), block=block, window=window)
+        self.read_ahead, self.read_ahead_bytes = read_ahead, read_ahead_bytes
+        self.order: Order = source.order(Shuffling(name, seed, block, window))
         self.consumed = 0  # positions given out, over all ranks
         self._batches: Iterator[Loaded] | None = None
+        self._reader: Reader | None = None  # where this process reads
         self._loaded = _Tally()  # of what was consumed before this stream's life
         self._count, self._digest = 0, 0  # of what this rank gave out itself
         self._expected = _Tally()  # of all ranks by the order, as far as it was worked out
-        self._bad: dict[int, dict[int, str]] = {}  # by epoch and item
-        self._bad_before: dict[int, int] = {}  # those of the epoch that the state was taken in
+        self._bad: dict[Lap, dict[int, str]] = {}  # by epoch and item
+        self._bad_before: dict[Lap, int] = {}  # those of the epochs that the state was taken in
+        self._named: dict[str, None] = {}  # every damaged sample this rank met, once
 
     def __iter__(self) -> Stream:
         return self
@@ -106,33 +116,33 @@ class Stream:
 
     @property
     def epoch(self) -> float:
-        """Epochs consumed."""
-        return self.consumed / len(self.source)
+        """Epochs consumed; of a mixture, those of its first part."""
+        return self.order.epochs(self.consumed)
 
     @property
     def bad(self) -> list[str]:
-        """The damaged samples this rank met in the current epoch and the last."""
-        return [what for found in self._bad.values() for what in found.values()]
+        """The damaged samples this rank met, each once."""
+        return list(self._named)
 
     def state_dict(self, total: Callable[[Tensor], Tensor] = lambda mine: mine) -> dict[str, Any]:
         """The place in the stream, equal on every rank. Collective if `total`, a sum over the
         ranks, is. AssertionError when what was given out is not what the order demands."""
-        epoch = max(self.consumed - 1, 0) // len(self.source)
-        mine = torch.tensor([self._count, self._digest, len(self._bad.get(epoch, {}))])
-        count, digest, bad = (int(x) for x in total(mine))
-        given_out = self._loaded.plus(count, digest)
+        laps = self.order.laps(self.consumed)
+        found = [len(self._bad.get(lap, {})) for lap in laps]
+        count, given, *bad = total(torch.tensor([self._count, self._digest, *found])).tolist()
+        given_out = self._loaded.plus(count, given)
         self._expected = self._expected.plus(
             self.consumed - self._expected.positions,
-            self.order.digest(self._expected.positions, self.consumed),
+            digest(self.order, self._expected.positions, self.consumed),
         )
         assert given_out == self._expected, f"{self.name}: {given_out} is not {self._expected}"
-        bad += self._bad_before.get(epoch, 0)
-        self._check_bad(bad)
+        bad = [n + self._bad_before.get(lap, 0) for n, lap in zip(bad, laps, strict=True)]
+        self._check_bad(sum(bad))
         return {
             **self._identity(),
             "consumed": self.consumed,
             "digest": given_out.digest,
-            "bad": {"epoch": epoch, "count": bad},
+            "bad": [[*lap, n] for lap, n in zip(laps, bad, strict=True)],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -141,12 +151,12 @@ class Stream:
         ValueError when it is another stream's, or when its digest is not that of its positions.
         """
         for key, value in self._identity().items():
-            if state[key] != value:
+            if state.get(key) != value:
                 raise ValueError(
-                    f"stream {self.name}: {key} was {state[key]!r} when saved, now {value!r}"
+                    f"stream {self.name}: {key} was {state.get(key)!r} when saved, now {value!r}"
                 )
         consumed = int(state["consumed"])
-        if state["digest"] != self.order.digest(0, consumed):
+        if state["digest"] != digest(self.order, 0, consumed):
             raise ValueError(
                 f"stream {self.name}: the saved digest is not that of positions 0 to {consumed}"
             )
@@ -154,11 +164,14 @@ class Stream:
         self.consumed = consumed
         self._loaded = self._expected = _Tally(consumed, int(state["digest"]))
         self._count, self._digest, self._bad = 0, 0, {}
-        self._bad_before = {int(state["bad"]["epoch"]): int(state["bad"]["count"])}
+        self._bad_before = {(int(part), int(epoch)): int(n) for part, epoch, n in state["bad"]}
 
     def close(self) -> None:
         """End the loaders; the next batch starts them again."""
         self._batches = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -166,8 +179,7 @@ class Stream:
             "seed": self.seed,
             "items": len(self.source),
             "source": self.source.digest,
-            "block": self.order.block,
-            "window": self.order.window,
+            "order": self.order.identity(),
         }
 
     def _shares(self) -> Iterator[list[tuple[int, int]]]:
@@ -182,8 +194,11 @@ class Stream:
             start += self.rows
 
     def _start(self) -> Iterator[Loaded]:
-        reader = Reader(self.source, self.order, self.rows)
+        stride = self.rows * max(1, self.loaders)
+        plan = _Plan(self.read_ahead, self.read_ahead_bytes, stride)
+        reader = Reader(self.source, self.order, self.rows, plan)
         if self.loaders == 0:
+            self._reader = reader
             return (reader.__getitems__(share) for share in self._shares())
         context = multiprocessing.get_context("forkserver")
         # a process forked from one that has imported torch starts in no time
@@ -206,16 +221,22 @@ class Stream:
         self._count += len(positions)
         self._digest = (self._digest + fingerprints(positions, items)) % (1 << DIGEST_BITS)
         for fault in loaded.faults:
-            epoch = fault.position // len(self.source)
-            self._bad.setdefault(epoch, {})[fault.item] = fault.what
-            _log.warning("%s: another takes the place of %s", self.name, fault.what)
+            self._bad.setdefault(self.order.lap(fault.position), {})[fault.item] = fault.what
+            if fault.what not in self._named:
+                _log.warning("%s: another takes the place of %s", self.name, fault.what)
+            self._named[fault.what] = None
         if loaded.faults:
-            for epoch in sorted(self._bad)[:-2]:
-                del self._bad[epoch]
-            self._check_bad(max(len(found) for found in self._bad.values()))
+            current = dict(self.order.laps(int(positions[-1]) + 1))
+            for part, epoch in list(self._bad):
+                if epoch < current[part] - 1:
+                    del self._bad[part, epoch]
+            most = Counter[int]()
+            for (part, _), found in self._bad.items():
+                most[part] = max(most[part], len(found))
+            self._check_bad(most.total())
 
     def _check_bad(self, count: int) -> None:
-        """Each sample occurs once an epoch: so many differ within one of them."""
+        """No sample occurs twice in an epoch: so many differ within one, summed over parts."""
         if count > self.max_bad_samples:
             raise TooManyBadSamples(
                 f"stream {self.name}: {count} bad samples are more than data.max_bad_samples="
@@ -223,20 +244,31 @@ class Stream:
             )
 
 
+class _Plan(NamedTuple):
+    """How far ahead a reader fetches. `stride`: positions from one of its shares to its next."""
+
+    samples: int
+    most_bytes: int
+    stride: int
+
+
 class Reader(Dataset[Any]):
     """Reads a share's samples, putting others in the place of damaged ones."""
 
-    def __init__(self, source: Source, order: Order, rows: int) -> None:
-        self.source, self.order, self.rows = source, order, rows
+    def __init__(self, source: Source, order: Order, rows: int, plan: _Plan) -> None:
+        self.source, self.order, self.rows, self.plan = source, order, rows, plan
+        self._ahead: ReadAhead | None = None
+        self._announced: tuple[int, int] | None = None  # positions of the next share to come
 
     def __getitem__(self, place: tuple[int, int]) -> Loaded:
         return self.__getitems__([place])
 
     def __getitems__(self, share: Sequence[tuple[int, int]]) -> Loaded:
         """All samples of a share, stacked."""
+        read = self._look_ahead([position for position, _ in share])
         samples, items, faults = [], [], []
         for position, item in share:
-            used, sample, found = self._usable(position, item)
+            used, sample, found = self._usable(position, item, read)
             faults += found
             items.append(used)
             samples.append(sample)
@@ -249,9 +281,35 @@ class Reader(Dataset[Any]):
         batch["key"] = [self.source.key(item) for item in items]
         return Loaded(batch, tuple(item for _, item in share), tuple(faults))
 
-    def _usable(self, position: int, item: int) -> tuple[int, dict[str, Any], list[Fault]]:
+    def close(self) -> None:
+        """End the threads that read ahead."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._ahead = self._announced = None
+
+    def _look_ahead(self, positions: Sequence[int]) -> Read:
+        """Announce the shares that will follow this one, as far as they are not yet."""
+        if self.plan.samples == 0:
+            return read_now
+        shares = -(-self.plan.samples // len(positions))  # ahead of this one
+        here = np.array(positions)
+        if self._ahead is None or self._announced != (positions[0], positions[-1]):
+            self.close()
+            self._ahead = ReadAhead(self.plan.most_bytes)
+            coming = [here + k * self.plan.stride for k in range(shares + 1)]
+        else:
+            coming = [here + shares * self.plan.stride]
+        self._announced = (positions[0] + self.plan.stride, positions[-1] + self.plan.stride)
+        items = self.order.item_at(np.concatenate(coming)).tolist()
+        extents = (self.source.extent(item) for item in items)
+        self._ahead.expect([extent for extent in extents if extent is not None])
+        return self._ahead.read
+
+    def _usable(
+        self, position: int, item: int, read: Read
+    ) -> tuple[int, dict[str, Any], list[Fault]]:
         try:
-            return item, self.source[item], []
+            return item, self.source.sample(item, read), []
         except DamagedSample as error:
             faults = [Fault(position, item, str(error))]
         for other in self.order.substitutes(position, _SUBSTITUTES).tolist():

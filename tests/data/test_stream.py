@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distgan.data.damage import DamagedSample, TooManyBadSamples
-from distgan.data.dataset import Dataset, Folder
-from distgan.data.order import Order
-from distgan.data.sources import CaptionedImages, Images, Lines
+from distgan.data.dataset import Dataset
+from distgan.data.folder import ArrowStorage, Read
+from distgan.data.order import Shuffled, Shuffling
+from distgan.data.sources import CaptionedImages, Images, Lines, Source
 from distgan.data.stream import Stream
 
 
-class Plain:
+class Plain(Source):
     """Items that are their own numbers; some are damaged."""
 
     digest = "plain"
@@ -30,7 +31,7 @@ class Plain:
     def __len__(self) -> int:
         return self.items
 
-    def __getitem__(self, item: int) -> dict[str, Any]:
+    def sample(self, item: int, read: Read) -> dict[str, Any]:
         if item in self.bad:
             raise DamagedSample("shard.tar", self.key(item), "made so")
         return {"value": torch.tensor(item)}
@@ -92,7 +93,7 @@ def test_the_order_is_one_whatever_the_workers_and_the_interruptions(
         states = summed(streams)
         assert all(other == states[0] for other in states)
         state = states[0]
-    order = Order(name="s", seed=3, items=items, block=4, window=16)
+    order = Shuffled(Shuffling("s", 3, 4, 16), items)
     expected = [(p, int(order.epoch(p // items)[p % items])) for p in range(len(drawn))]
     assert drawn == expected
     epochs = len(drawn) // items
@@ -183,7 +184,7 @@ def test_bad_samples_are_counted_named_replaced_and_bounded(
 ) -> None:
     streams = [make(Plain(40, bad=(7, 19)), 8, rank=r, size=2, max_bad_samples=2) for r in range(2)]
     drawn = draw(streams, 5)
-    order = Order(name="s", seed=3, items=40, block=4, window=16)
+    order = Shuffled(Shuffling("s", 3, 4, 16), 40)
     for position, item in drawn:
         planned = int(order.epoch(0)[position])
         if planned in (7, 19):
@@ -196,7 +197,7 @@ def test_bad_samples_are_counted_named_replaced_and_bounded(
         "shard.tar: key19: made so",
         "shard.tar: key7: made so",
     ]
-    assert summed(streams)[0]["bad"] == {"epoch": 0, "count": 2}
+    assert summed(streams)[0]["bad"] == [[0, 0, 2]]
     with pytest.raises(TooManyBadSamples, match=r"max_bad_samples=0.*shard.tar: key(7|19)"):
         draw([make(Plain(40, bad=(7, 19)), 8)], 5)
 
@@ -208,7 +209,7 @@ def test_the_bound_holds_over_all_workers_together() -> None:
         streams = [make(Plain(40, bad), 8, rank=r, size=8, max_bad_samples=bound) for r in range(8)]
         draw(streams, 5)
         if fits:
-            assert summed(streams)[0]["bad"]["count"] == 20
+            assert summed(streams)[0]["bad"] == [[0, 0, 20]]
         else:
             with pytest.raises(TooManyBadSamples, match="20 bad samples"):
                 summed(streams)
@@ -222,16 +223,16 @@ def test_a_source_without_a_good_sample_stops_the_run() -> None:
 def test_reading_is_tried_again_then_fatal(
     pairs: CaptionedImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distgan.data.dataset._READ_WAITS", (0.0, 0.0))
-    read, failures = Folder.read_at, [2]
+    monkeypatch.setattr("distgan.data.folder._READ_WAITS", (0.0, 0.0))
+    read, failures = ArrowStorage.read_at, [2]
 
-    def fail(self: Folder, name: str, offset: int, size: int) -> bytes:
+    def fail(self: ArrowStorage, name: str, offset: int, size: int) -> bytes:
         failures[0] -= 1
         if failures[0] >= 0:
             raise OSError("the network is away")
         return read(self, name, offset, size)
 
-    monkeypatch.setattr(Folder, "read_at", fail)
+    monkeypatch.setattr(ArrowStorage, "read_at", fail)
     stream = make(pairs)
     assert len(next(stream)["key"]) == 6 and stream.bad == []
     failures[0] = 3
