@@ -378,9 +378,9 @@ def test_a_folder_with_its_own_splits_and_styles(tmp_path: Path, capsys: Capture
     assert dataset.manifest.splits == {"dev": 2, "train": 4}
     assert dataset.styles == ("odd",)
     assert "3" in dataset.vocabulary.words and "5" not in dataset.vocabulary.words
-    (folder / "captions.csv").write_text("file,text\n")
+    (folder / "captions.csv").write_text("file,title\n0.jpg,a\n")
     assert prepare("folder", folder, "--out", tmp_path / "y") == 2
-    assert "needs columns image and caption" in capsys.readouterr().err
+    assert "captions.csv: line 2: no caption column" in capsys.readouterr().err
     assert prepare("folder", tmp_path / "nowhere", "--out", tmp_path / "y") == 2
     assert "nowhere does not exist" in capsys.readouterr().err
 

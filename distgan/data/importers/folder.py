@@ -1,38 +1,58 @@
-"""A folder of images with captions in captions.csv, captions.jsonl or a .txt beside each image.
+"""Images of one's own: a folder with captions beside it, or a table that says where images lie.
 
-captions.csv has a header with `image` and `caption`, and may have `style` and `split`;
-captions.jsonl has an object a line with the same names (`captions` may be a list of strings or
-of {"text", "style"}; other names become facts). IMAGE.txt has a caption a line.
+    prepare.py folder my_images --out data/mine
+    prepare.py folder my_captions.csv --out data/mine
+    prepare.py folder my_images --captions table.tsv --caption-column title --out data/mine
+
+A folder has captions.csv, captions.tsv or captions.jsonl in it, or a .txt beside each image
+with a caption a line. A table given in place of the folder names its images by absolute paths,
+or by paths relative to where the table lies.
+
+A CSV has a header; its columns are parted by commas, tabs, semicolons or bars. A .jsonl has an
+object a line, whose captions may be a list of strings or of {"text", "style"}. The columns
+`image` and `caption` are needed, `style`, `split` and `class` may be there; options name them
+where they are called otherwise. All others become facts.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from distgan.data.importers.found import SUFFIXES as IMAGE_SUFFIXES
 from distgan.data.importers.found import fingerprint, image_files
 from distgan.data.importers.joining import Described, ImageFiles, check_joined, merge
-from distgan.data.importers.options import SplitOptions, fractions_of, option
+from distgan.data.importers.options import fractions_of, option
+from distgan.data.importers.tables import SUFFIXES, ColumnOptions, read_described
 from distgan.data.samples import Caption
 
-_TABLES = ("captions.csv", "captions.jsonl")
+_TABLES = tuple(f"captions{suffix}" for suffix in SUFFIXES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderOptions(SplitOptions):
+class FolderOptions(ColumnOptions):
     """Where the files are and what becomes of them."""
 
-    images: Path = option("the folder of images", positional=True)
+    images: Path = option(
+        "the folder of images, or a .csv, .tsv or .jsonl with their paths", positional=True
+    )
     captions: Path | None = option(
-        "a .csv (image,caption[,style][,split]) or .jsonl; by default captions.csv or "
-        "captions.jsonl in the folder, else a .txt beside each image",
+        "a .csv, .tsv or .jsonl; by default captions.csv, .tsv or .jsonl in the folder, else a "
+        ".txt beside each image",
         default=None,
     )
     unlabelled: bool = option("keep images without captions", default=False)
+
+
+def folder(options: FolderOptions) -> ImageFiles:
+    """The importer of the folder, or of the table, that `options.images` is."""
+    if options.images.suffix not in SUFFIXES or options.images.is_dir():
+        return FolderOfImages(options)
+    if options.captions is not None:
+        raise ValueError(f"--captions {options.captions}: {options.images} is a table already")
+    return ListOfImages(options)
 
 
 class FolderOfImages(ImageFiles):
@@ -45,7 +65,12 @@ class FolderOfImages(ImageFiles):
         table = _table(options)
         files = [table] if table else [p for p in map(_beside, images.values()) if p.is_file()]
         super().__init__(options, inputs=fingerprint(images, files))
-        given = self._beside(images) if table is None else self._listed(table, images)
+        if not files and not options.unlabelled:
+            raise ValueError(
+                f"{options.images}: no captions: neither {', '.join(_TABLES)} nor a .txt beside "
+                "any image; --captions names a table, --unlabelled does without"
+            )
+        given = self._beside(images) if table is None else self._listed(options, table, images)
         self.join(
             [given[name] for name in images if name in given],
             images,
@@ -63,11 +88,15 @@ class FolderOfImages(ImageFiles):
         self.report.say(f"found {len(images):,} images, captions in .txt files beside them")
         return given
 
-    def _listed(self, table: Path, images: dict[str, Path]) -> dict[str, Described]:
+    def _listed(
+        self, options: FolderOptions, table: Path, images: dict[str, Path]
+    ) -> dict[str, Described]:
         """What the rows of a table say, also (nothing) of images it does not name."""
-        rows = list(_read_csv(table) if table.suffix == ".csv" else _read_jsonl(table))
+        rows = read_described(table, options)
+        for row in rows:
+            row.name = _within(row.name, options.images)
         self.report.say(f"found {len(images):,} images, and {len(rows):,} rows in {table.name}")
-        named = merge(rows, str(table))
+        named = merge(rows)
         check_joined(table.name, named, images, self.options.min_joined)
         for row in rows:
             if row.name not in images:
@@ -88,12 +117,51 @@ class FolderOfImages(ImageFiles):
         return given
 
 
+class ListOfImages(ImageFiles):
+    """The images that a table names, wherever they lie."""
+
+    name = "folder"
+
+    def __init__(self, options: FolderOptions) -> None:
+        rows, table = read_described(options.images, options), options.images
+        paths = [Path(os.path.abspath(table.parent / row.name)) for row in rows]
+        root = _root(Path(os.path.abspath(table.parent)), paths)
+        for row, path in zip(rows, paths, strict=True):
+            row.name = path.relative_to(root).as_posix()
+        there = {row.name: p for row, p in zip(rows, paths, strict=True) if _is_image(p)}
+        super().__init__(options, inputs=fingerprint(there, [table]))
+        self.report.say(
+            f"found {len(there):,} images that {table.name} names in {len(rows):,} rows"
+        )
+        self.join(
+            rows,
+            there,
+            fractions=fractions_of(*options.fractions),
+            unlabelled=options.unlabelled,
+        )
+
+
+def _root(beside: Path, paths: Sequence[Path]) -> Path:
+    """The table's folder where all images lie below it, else the deepest folder with them all."""
+    if all(path.is_relative_to(beside) for path in paths):
+        return beside
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _within(name: str, images: Path) -> str:
+    """An absolute path below the folder of images as the relative one, others as they are."""
+    path = Path(name)
+    if path.is_absolute() and path.is_relative_to(images.absolute()):
+        return path.relative_to(images.absolute()).as_posix()
+    return path.as_posix()
+
+
 def _table(options: FolderOptions) -> Path | None:
     if options.captions is not None:
-        if not options.captions.is_file():
-            raise ValueError(f"captions file {options.captions} does not exist")
-        if options.captions.suffix not in (".csv", ".jsonl"):
-            raise ValueError(f"captions file {options.captions} must be a .csv or a .jsonl")
         return options.captions
     present = [options.images / name for name in _TABLES if (options.images / name).is_file()]
     if len(present) > 1:
@@ -103,41 +171,3 @@ def _table(options: FolderOptions) -> Path | None:
 
 def _beside(image: Path) -> Path:
     return image.with_suffix(".txt")
-
-
-def _read_csv(path: Path) -> Iterator[Described]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        columns = reader.fieldnames or []
-        if not {"image", "caption"} <= set(columns):
-            raise ValueError(f"{path}: needs columns image and caption, has {list(columns)}")
-        for row in reader:
-            if row["image"] is None or row["caption"] is None:
-                raise ValueError(f"{path}: line {reader.line_num}: a column is missing")
-            caption = Caption(row["caption"], row.get("style") or None)
-            yield Described(row["image"].strip(), [caption], row.get("split") or None)
-
-
-def _read_jsonl(path: Path) -> Iterator[Described]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield _from_json(json.loads(line))
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise ValueError(
-                        f"{path}: line {number} is not an object with image and caption or "
-                        f"captions: {error!r}"
-                    ) from error
-
-
-def _from_json(row: dict[str, Any]) -> Described:
-    style = row.pop("style", None)
-    captions = row.pop("captions", None)
-    given = [row.pop("caption")] if captions is None else list(captions)
-    split = row.pop("split", None)
-    made = [
-        Caption(str(c["text"]), c.get("style", style)) if isinstance(c, dict) else Caption(c, style)
-        for c in given
-    ]
-    return Described(str(row.pop("image")), made, split, row)
