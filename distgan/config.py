@@ -101,6 +101,7 @@ class EngineConfig:
     timeout_seconds: int = 1800  # a collective that takes longer stops the run
     check_ranks_every: int = 100  # rounds between comparisons of the workers' parameters
     cpus_per_worker: float = 1.0  # what Ray reserves
+    gpus_per_worker: float = 1.0  # the same, where there are GPUs; below 1: runs share one
     max_failures: int = 3  # restarts of the worker group by Ray
 
     def __post_init__(self) -> None:
@@ -113,6 +114,12 @@ class EngineConfig:
             "at least 1, or null",
         )
         require(self.cpus_per_worker > 0, "cpus_per_worker", self.cpus_per_worker, "above 0")
+        require(0 < self.gpus_per_worker <= 1, "gpus_per_worker", self.gpus_per_worker, "in (0, 1]")
+        if self.gpus_per_worker < 1 and self.workers > 1:
+            raise ValueError(
+                f"gpus_per_worker={self.gpus_per_worker} needs workers=1, got {self.workers}: "
+                "workers of one run cannot share a GPU"
+            )
         require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
 
 
@@ -134,11 +141,15 @@ class LogConfig:
 
     every: int = 20  # rounds between lines of metrics
     pictures_every: int = 500  # rounds between pictures; 0: none
+    evaluate_every: int = 0  # rounds between evaluations on held-out data (val/...); 0: none
+    evaluate_samples: int = 200  # held-out samples of each, per style where there are styles
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
         require(self.every >= 1, "every", self.every, "at least 1")
         require(self.pictures_every >= 0, "pictures_every", self.pictures_every, "at least 0")
+        require(self.evaluate_every >= 0, "evaluate_every", self.evaluate_every, "at least 0")
+        require(self.evaluate_samples >= 2, "evaluate_samples", self.evaluate_samples, "at least 2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +216,27 @@ def _config_from(given: dict[str, Any], methods: Mapping[str, type]) -> Config:
     config = _filled(Config(method=methods[name]()), given, "")
     assert isinstance(config, Config)
     return config
+
+
+def changed(config: Config, settings: Mapping[str, Any]) -> Config:
+    """The config with other values for dotted keys, checked as a file's would be."""
+    given: Any = {}
+    for key, value in settings.items():
+        inner = value
+        for part in reversed(key.split(".")):
+            inner = {part: inner}
+        given = _merged(given, inner)
+    result = _filled(config, given, "")
+    assert isinstance(result, Config)
+    return result
+
+
+def load_plain(path: str | Path, overrides: Sequence[str], default: Any) -> Any:
+    """The frozen dataclass `default` with the values of a YAML file and of overrides."""
+    given: Any = _read_with_base(Path(path))
+    for word in overrides:
+        given = _merged(given, _read_override(word))
+    return _filled(default, given, "")
 
 
 def save_config(config: Config, path: str | Path) -> None:

@@ -50,7 +50,7 @@ def choose_device(config: EngineConfig) -> Device:
     if config.device == "cuda" and not gpus:
         raise ValueError("engine.device=cuda, but the cluster has no GPU")
     device: Device = "cuda" if gpus and config.device != "cpu" else "cpu"
-    room = sum(_fit(node, config.cpus_per_worker, device) for node in nodes)
+    room = sum(_fit(node, config, device) for node in nodes)
     if room < config.workers:
         cpus = sum(node.get("CPU", 0) for node in nodes)
         raise ValueError(
@@ -62,9 +62,17 @@ def choose_device(config: EngineConfig) -> Device:
     return device
 
 
-def _fit(node: dict[str, float], cpus_per_worker: float, device: Device) -> int:
-    by_cpu = int(node.get("CPU", 0) / cpus_per_worker + 1e-9)
-    return min(by_cpu, int(node.get("GPU", 0))) if device == "cuda" else by_cpu
+def runs_at_once(config: EngineConfig) -> int:
+    """How many runs like this one the whole cluster has room for; at least 1 or a ValueError."""
+    device = choose_device(config)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(_fit(node, config, device) for node in nodes) // config.workers
+
+
+def _fit(node: dict[str, float], config: EngineConfig, device: Device) -> int:
+    by_cpu = int(node.get("CPU", 0) / config.cpus_per_worker + 1e-9)
+    by_gpu = int(node.get("GPU", 0) / config.gpus_per_worker + 1e-9)
+    return min(by_cpu, by_gpu) if device == "cuda" else by_cpu
 
 
 @contextmanager

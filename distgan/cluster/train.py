@@ -28,7 +28,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import ray.train
+from ray import PlacementGroupID
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_current_placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from distgan.cluster.connect import Device, choose_device, connect
 from distgan.config import Config
@@ -41,6 +48,7 @@ from distgan.methods import training
 from distgan.methods.method import Method
 
 CONTROLLER_FAILURES = 3
+RESERVATION = "reservation"
 POLL_SECONDS = 0.2
 
 # Starting again would only meet these again; anything else may be the machine's or network's.
@@ -78,6 +86,7 @@ class Job:
     config: Config
     run: Path
     build: Callable[[Config, World], Method] | None
+    until: int | None = None
 
 
 def train(
@@ -87,15 +96,19 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     build: Callable[[Config, World], Method] | None = None,
     callbacks: Sequence[ray.train.UserCallback] = (),
+    until: int | None = None,
 ) -> training.Outcome:
     """Train on the cluster, going on from `run`'s newest checkpoint if it has one.
+
+    `until` stops it after that round, with a checkpoint.
 
     Raises RunError with the first cause. Ray's own folder of this start is `run/ray/...`.
     """
     connect()
     for name in ("stop", "outcome.json", ERROR):
         (run / name).unlink(missing_ok=True)
-    trainer = _trainer(Job(config, run, build), choose_device(config.engine), callbacks)
+    release(run)
+    trainer = _trainer(Job(config, run, build, until), choose_device(config.engine), callbacks)
     errors: list[BaseException] = []
     thread = threading.Thread(target=_fit, args=(trainer, errors), daemon=True)
     spoken = _Tail(run / "log.txt")
@@ -106,6 +119,7 @@ def train(
         thread.join(POLL_SECONDS)
         spoken.show()
     (run / "stop").unlink(missing_ok=True)
+    (run / RESERVATION).unlink(missing_ok=True)
     if errors:
         raise RunError(_explain(errors[0], run)) from None
     return training.Outcome(**json.loads((run / "outcome.json").read_text()))
@@ -124,7 +138,7 @@ def _trainer(job: Job, device: Device, callbacks: Sequence[ray.train.UserCallbac
             use_gpu=device == "cuda",
             resources_per_worker={
                 "CPU": engine.cpus_per_worker,
-                **({"GPU": 1} if device == "cuda" else {}),
+                **({"GPU": engine.gpus_per_worker} if device == "cuda" else {}),
             },
         ),
         run_config=ray.train.RunConfig(
@@ -150,6 +164,8 @@ def work(job: Job) -> None:
     """One worker's part. Ray Train calls it on every rank, inside a process group."""
     rank = ray.train.get_context().get_world_rank()
     world = World.from_torch(get_device())
+    if rank == 0:
+        _note_reservation(job.run)
     try:
         with _said_to(job.run / "log.txt" if rank == 0 else None):
             outcome = training.train(
@@ -160,6 +176,7 @@ def work(job: Job) -> None:
                 should_stop=_StopFile(job.run / "stop"),
                 on_checkpoint=ray.train.report,
                 build=job.build,
+                until=job.until,
             )
     except Exception as error:
         summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -171,6 +188,27 @@ def work(job: Job) -> None:
         fresh.replace(job.run / "outcome.json")
     gc.collect()
     world.leave()
+
+
+def release(run: Path) -> None:
+    """Give back what a start of this run still holds whose driver died without a word.
+
+    Ray keeps the workers' placement group until the whole job ends, and its own cleaner needs
+    the dashboard.
+    """
+    note = run / RESERVATION
+    if not note.exists():
+        return
+    group = PlacementGroup(PlacementGroupID.from_hex(note.read_text()))
+    if placement_group_table(group).get("state") not in (None, "REMOVED"):
+        remove_placement_group(group)
+    note.unlink()
+
+
+def _note_reservation(run: Path) -> None:
+    group = get_current_placement_group()
+    if group is not None:
+        (run / RESERVATION).write_text(group.id.hex())
 
 
 class Failures(ray.train.UserCallback):

@@ -142,6 +142,33 @@ def load(path: str | Path) -> dict[str, Any]:
     return state
 
 
+def graft(path: Path, run: Path) -> Path:
+    """Make a checkpoint of another run the one that `run` goes on from; its place in `run`.
+
+    Files are linked where the disk can, else copied. It counts as older than all that the run
+    writes itself; grafting it again changes nothing.
+    """
+    validate(path)
+    found = _NAME.fullmatch(path.name)
+    if found is None:
+        raise ValueError(f"{path} is no checkpoint of a run")
+    place = run / "checkpoints" / f"step-{found[1]}-a000"
+    if place.is_dir():
+        return place
+    partial = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for file in path.iterdir():
+        try:
+            os.link(file, partial / file.name)
+        except OSError:
+            shutil.copy2(file, partial / file.name)
+    _sync(partial)
+    os.rename(partial, place)
+    _sync(place.parent)
+    return place
+
+
 def find(run_or_checkpoint: str | Path) -> Path:
     """The checkpoint at this path, or the newest whole one of the run at this path."""
     path = Path(run_or_checkpoint)

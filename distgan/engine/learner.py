@@ -191,7 +191,10 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
+        own = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, settings in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(settings)  # those of this run's config, which may have changed
         self.updates = state["updates"]
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])

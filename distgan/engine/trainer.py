@@ -47,6 +47,8 @@ class Trainer:
     `identity` holds what a checkpoint must agree with to be resumed (data digest, vocabulary,
     stage names) and the resolved config's text. `extra` is state beside learners and streams.
     `show` draws pictures; it runs on the first rank alone and must not be collective.
+    `evaluate` measures on held-out data; every rank calls it, its numbers are logged as `val/...`
+    and it must leave no trace in training. `until` is a round after which to save and stop.
     """
 
     config: Config
@@ -58,6 +60,8 @@ class Trainer:
     extra: Stateful
     progress: Progress = field(default_factory=Progress)
     show: Callable[[Log, Stage, int], None] | None = None
+    evaluate: Callable[[], dict[str, float]] | None = None
+    until: int | None = None
     interpret: Callable[[dict[str, float]], tuple[dict[str, float], list[str]]] = _as_they_are
     should_stop: Callable[[], bool] = _never
     on_checkpoint: Callable[[dict[str, float]], None] = _ignore
@@ -80,15 +84,16 @@ class Trainer:
         self.watch.add(f"stage {stage.name}, round {progress.total_rounds}", result.suspects)
         self.tally.add(result)
         step, ends = progress.total_rounds, progress.round == stage.rounds
-        if step % config.log.every == 0 or ends:
-            self._log(stage)
+        evaluates = self._evaluation_due(step, ends)
+        if step % config.log.every == 0 or ends or evaluates:
+            self._log(stage, evaluates)
         if step % config.engine.check_ranks_every == 0:
             self.watch.check()  # first: ranks may differ because of a number that is not finite
             check_ranks(self.players.learners.values(), self.players.world)
         if self._pictures_due(step, ends):
             assert self.show is not None
             self.show(self.log, stage, step)
-        stop = self.players.world.any(self.should_stop())
+        stop = self.players.world.any(self.should_stop()) or step == self.until
         if step % config.checkpoint.every == 0 or ends or stop:
             self.save(milestone=ends)
         return stop
@@ -99,9 +104,17 @@ class Trainer:
         every = self.config.log.pictures_every
         return every > 0 and (step % every == 0 or ends)
 
-    def _log(self, stage: Stage) -> None:
+    def _evaluation_due(self, step: int, ends: bool) -> bool:
+        every = self.config.log.evaluate_every
+        return self.evaluate is not None and every > 0 and (step % every == 0 or ends)
+
+    def _log(self, stage: Stage, evaluates: bool) -> None:
         self.watch.check()
         self.metrics, remarks = self.interpret(self.tally.read())
+        if evaluates:
+            assert self.evaluate is not None
+            with self.players.clock.phase("evaluation"):
+                self.metrics |= {f"val/{name}": value for name, value in self.evaluate().items()}
         if self.players.world.is_first:
             self.log.round(
                 stage.name, self.progress.total_rounds, self.progress.update, self.metrics

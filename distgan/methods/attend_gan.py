@@ -52,6 +52,7 @@ from distgan.methods.caption_networks import (
 )
 from distgan.methods.caption_pictures import draw_captions, draw_rewards
 from distgan.methods.caption_pool import CaptionPool
+from distgan.methods.caption_validation import Validation
 from distgan.methods.critic_evidence import weighted_auc
 from distgan.methods.critic_lessons import CriticLessons
 from distgan.methods.round_facts import gradient_ratio, push, sampled_facts
@@ -93,6 +94,7 @@ class AttendGAN:
         self.corpora.see_with(encoder.encode)
         self.pool = CaptionPool(self.config.pool, self.config.generator.max_length, world)
         self.lessons = CriticLessons(self.config, self.corpora, self.captioner, self.pool)
+        self.validation = Validation(self.corpora, config.log.evaluate_samples)
         self._first_numbers: dict[str, float] = {}
 
     @property
@@ -357,6 +359,10 @@ class AttendGAN:
         )
 
     # Log
+
+    def evaluate(self, *, temperature: float = 1.0) -> dict[str, float]:
+        """Quality and diversity on held-out images. Collective."""
+        return self.validation.measure(self.captioner, temperature)
 
     def interpret(self, metrics: dict[str, float]) -> tuple[dict[str, float], list[str]]:
         """The round's numbers with what follows from them, and what they mean in plain words."""

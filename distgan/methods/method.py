@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -46,4 +46,17 @@ class Method(Protocol):
     def interpret(self, metrics: dict[str, float]) -> tuple[dict[str, float], list[str]]:
         """The logged numbers with what follows from them, and lines in plain words about what
         looks wrong; called alike on every rank."""
+        ...
+
+
+@runtime_checkable
+class Evaluates(Protocol):
+    """A method that can measure itself on held-out data."""
+
+    def evaluate(self, *, temperature: float = 1.0) -> dict[str, float]:
+        """Numbers of the networks as they are, the same on every rank, which all call it.
+
+        `temperature` is how boldly anything is sampled. It draws from no generator that training
+        draws from and changes nothing that training sees.
+        """
         ...

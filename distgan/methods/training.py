@@ -18,7 +18,7 @@ from distgan.engine.stages import Stage
 from distgan.engine.trainer import Trainer
 from distgan.engine.world import World
 from distgan.methods import METHODS
-from distgan.methods.method import Method
+from distgan.methods.method import Evaluates, Method
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,11 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     on_checkpoint: Callable[[dict[str, float]], None] = lambda _: None,
     build: Callable[[Config, World], Method] | None = None,
+    until: int | None = None,
 ) -> Outcome:
     """Train until the last stage ends or `should_stop` holds on some rank. Every rank calls it.
+
+    `until` stops it after that round, with a checkpoint.
 
     With `resume` it goes on from the newest whole checkpoint in `run`, if there is one.
     `on_checkpoint(metrics)` is called on every rank after each checkpoint. `build` makes the
@@ -84,6 +87,8 @@ def train(
         extra=method,
         show=method.show,
         interpret=method.interpret,
+        evaluate=method.evaluate if isinstance(method, Evaluates) else None,
+        until=until,
         should_stop=should_stop,
         on_checkpoint=on_checkpoint,
     )
@@ -99,6 +104,34 @@ def train(
     finally:
         log.close()
     return Outcome(finished, trainer.metrics)
+
+
+def plan(
+    config: Config, build: Callable[[Config, World], Method] | None = None
+) -> tuple[Stage, ...]:
+    """The stages that a run of this config plays. Opens data, trains nothing."""
+    method: Method = (build or METHODS[config.method.name])(config, World.local())
+    return choose_stages(method.algorithm(), config.stages)
+
+
+def evaluate(
+    config: Config,
+    path: Path,
+    world: World,
+    *,
+    temperature: float = 1.0,
+    build: Callable[[Config, World], Method] | None = None,
+) -> dict[str, float]:
+    """What the method measures of a checkpoint (`val/...`); empty if it measures nothing."""
+    prepare_torch(config)
+    method = (build or METHODS[config.method.name])(config, world)
+    if not isinstance(method, Evaluates):
+        return {}
+    state = checkpoint.load(path)
+    for name, learner in build_learners(method, config, world).items():
+        learner.load_state_dict(state["learners"][name])
+        learner.network.eval()
+    return {f"val/{k}": v for k, v in method.evaluate(temperature=temperature).items()}
 
 
 def prepare_torch(config: Config) -> None:
