@@ -26,6 +26,8 @@ TINY = [
     *("log.pictures_every=0", "log.tensorboard=false"),
 ]
 
+KARPATHY_SPLITS = ("train", "train", "restval", "val", "test")
+
 Captured = pytest.CaptureFixture[str]
 
 
@@ -92,3 +94,57 @@ def texts_by_key(dataset: Dataset) -> Mapping[str, dict[str, list[str]]]:
         split.name: {split.key(i): [c.text for c in split.captions(i)] for i in range(len(split))}
         for split in splits
     }
+
+
+def captions_file(path: Path, names: dict[int, str], captions: list[tuple[int, str]]) -> Path:
+    """A file as published; annotation ids count from 100."""
+    info: dict[str, Any] = {"info": {}, "licenses": [], "type": "captions"}
+    images = [{"id": i, "file_name": n, "height": 16, "width": 20} for i, n in names.items()]
+    annotations = [
+        {"id": 100 + number, "image_id": i, "caption": text}
+        for number, (i, text) in enumerate(captions)
+    ]
+    return write_json(path, {**info, "images": images, "annotations": annotations})
+
+
+def of_2014(split: str, *numbers: int) -> dict[int, str]:
+    return {number: f"COCO_{split}2014_{number:012d}.jpg" for number in numbers}
+
+
+def tiny_words() -> list[object]:
+    """What `prepare.py coco` is told of coco_tiny."""
+    folder = SHARED / "coco_tiny"
+    return [
+        word
+        for split in ("train", "val")
+        for word in (
+            f"--{split}",
+            folder / "annotations" / f"captions_{split}2017.json",
+            folder / f"{split}2017",
+        )
+    ]
+
+
+def karpathy_entry(i: int, split: str, **more: Any) -> dict[str, Any]:
+    """An image of Karpathy's files; `more` are filename and, of COCO's, filepath and cocoid."""
+    sentences = [
+        {"tokens": ["number", str(i)], "raw": f"Number {i}.\n", "imgid": i, "sentid": 2 * i},
+        {"tokens": ["a", "thing"], "raw": "A thing", "imgid": i, "sentid": 2 * i + 1},
+    ]
+    return {
+        "imgid": i,
+        "split": split,
+        "sentids": [2 * i, 2 * i + 1],
+        "sentences": sentences,
+    } | more
+
+
+def karpathy_file(path: Path) -> tuple[Path, list[str]]:
+    """Five images in all four splits; their names with the folders of 2014."""
+    entries, names = [], []
+    for i, split in enumerate(KARPATHY_SPLITS):
+        folder = "train2014" if split == "train" else "val2014"
+        name = f"COCO_{folder}_{i + 10:012d}.jpg"
+        entries.append(karpathy_entry(i, split, filepath=folder, filename=name, cocoid=i + 10))
+        names.append(f"{folder}/{name}")
+    return write_json(path, {"images": entries, "dataset": "coco"}), names

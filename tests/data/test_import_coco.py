@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from importing import (
     SHARED,
     Captured,
+    captions_file,
     needs_shared,
+    of_2014,
     prepared,
     refusal,
     texts_by_key,
+    tiny_words,
     train,
     write_images,
     write_json,
@@ -23,21 +25,6 @@ from distgan.data.importers.annotations import coco_id_of, coco_names, published
 from distgan.data.importers.coco import read_coco
 
 TINY, FULL = SHARED / "coco_tiny", SHARED / "coco_annotations"
-
-
-def captions_file(path: Path, names: dict[int, str], captions: list[tuple[int, str]]) -> Path:
-    """A file as published; annotation ids count from 100."""
-    info: dict[str, Any] = {"info": {}, "licenses": [], "type": "captions"}
-    images = [{"id": i, "file_name": n, "height": 16, "width": 20} for i, n in names.items()]
-    annotations = [
-        {"id": 100 + number, "image_id": i, "caption": text}
-        for number, (i, text) in enumerate(captions)
-    ]
-    return write_json(path, {**info, "images": images, "annotations": annotations})
-
-
-def of_2014(split: str, *numbers: int) -> dict[int, str]:
-    return {number: f"COCO_{split}2014_{number:012d}.jpg" for number in numbers}
 
 
 def test_annotations_join_their_images_and_the_rest_is_named(
@@ -193,21 +180,9 @@ def test_names_of_coco() -> None:
         published_names(images, [("c/1.jpg",)])
 
 
-def tiny_words(folder: Path) -> list[object]:
-    return [
-        word
-        for split in ("train", "val")
-        for word in (
-            f"--{split}",
-            folder / "annotations" / f"captions_{split}2017.json",
-            folder / f"{split}2017",
-        )
-    ]
-
-
 @needs_shared("coco_tiny")
 def test_real_photographs_join_and_train(tmp_path: Path) -> None:
-    dataset = prepared(tmp_path / "coco", "coco", *tiny_words(TINY))
+    dataset = prepared(tmp_path / "coco", "coco", *tiny_words())
     assert dataset.manifest.splits == {"train": 50, "val": 50}
     assert dataset.manifest.captions == {"train": {"factual": 250}, "val": {"factual": 250}}
     split = dataset.split("train")
