@@ -6,7 +6,19 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from distgan.data.importers import coco, flickr, folder, karpathy, scicap, senticap, shapes
+from distgan.data.importers import (
+    attngan,
+    coco,
+    cub,
+    fashiongen,
+    flickr,
+    folder,
+    huggingface,
+    karpathy,
+    scicap,
+    senticap,
+    shapes,
+)
 from distgan.data.importers.found import Report
 from distgan.data.shards import Importer
 
@@ -51,7 +63,19 @@ IMPORTERS: dict[str, Registered] = {
         senticap.SentiCapOptions, senticap.SentiCap, "SentiCap: COCO in two styles"
     ),
     "scicap": Registered(scicap.SciCapOptions, scicap.SciCap, "SciCap: figures of papers"),
+    "cub": Registered(cub.CubOptions, cub.Cub, "CUB-200-2011: birds, with boxes and classes"),
+    "attngan": Registered(
+        attngan.AttnGANOptions, attngan.AttnGAN, "a data folder laid out for AttnGAN"
+    ),
+    "fashiongen": Registered(
+        fashiongen.FashionGenOptions, fashiongen.FashionGen, "FashionGen's HDF5 files"
+    ),
+    "huggingface": Registered(
+        huggingface.HuggingFaceOptions,
+        huggingface.huggingface,
+        "a Hugging Face image folder, or Parquet files with images",
+    ),
     "folder": Registered(
-        folder.FolderOptions, folder.FolderOfImages, "a folder of images with captions"
+        folder.FolderOptions, folder.folder, "a folder or a table of images with captions"
     ),
 }
