@@ -65,12 +65,30 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixConfig:
+    """One more dataset, mixed with others."""
+
+    path: str = field(default="", metadata=PATH)
+    split: str = "train"  # where its training captions are
+    weight: int = 1  # so many samples are its own, of as many as all weights together
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 1, "weight", f"{self.weight} for {self.path}", "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which shards a run reads and how."""
 
     path: str = field(default="", metadata=PATH)  # a dataset made by launch/prepare.py
     styled: str | None = field(default=None, metadata=PATH)  # with styled captions; None: `path`
     styled_split: str = "train"  # where its styled training captions are
+    mix: tuple[MixConfig, ...] = ()  # more datasets with factual captions, beside `path`
+    weight: int = 1  # of `path` among them
+    styled_mix: tuple[MixConfig, ...] = ()  # more datasets with styled captions, beside `styled`
+    styled_weight: int = 1  # of `styled` among them
+    # an epoch goes over every caption once, or every image once with a caption drawn each time
+    epoch: Literal["captions", "images"] = "captions"
     # a style's name, `all` (one generator that is told the style), or a text file
     style: str = field(default="all", metadata=WORD_OR_PATH)
     # a folder with GPT-2's vocab.json and merges.txt; None: the datasets' words
@@ -79,6 +97,9 @@ class DataConfig:
     shuffle_block: int = 256  # neighbours that stay together on disk reads
     shuffle_window: int = 4096  # samples mixed with each other
     loaders: int = 0  # decoding processes of each worker; 0 decodes in the worker itself
+    # samples that each of these fetches before their turn; None: 256, but 0 from a local disk
+    read_ahead: int | None = None
+    read_ahead_mb: int = 64  # MiB it may hold meanwhile
     max_bad_samples: int = 0  # damaged samples a run may replace before it stops
 
     def __post_init__(self) -> None:
@@ -86,7 +107,25 @@ class DataConfig:
         require(self.shuffle_block >= 1, "shuffle_block", self.shuffle_block, "at least 1")
         require(self.shuffle_window >= 1, "shuffle_window", self.shuffle_window, "at least 1")
         require(self.loaders >= 0, "loaders", self.loaders, "at least 0")
+        ahead = self.read_ahead
+        require(ahead is None or ahead >= 0, "read_ahead", ahead, "at least 0, or null")
+        require(self.read_ahead_mb >= 1, "read_ahead_mb", self.read_ahead_mb, "at least 1")
+        self._check_mix("mix", self.path, "weight", self.weight)
+        styled = self.path if self.styled is None else self.styled
+        self._check_mix("styled_mix", styled, "styled_weight", self.styled_weight)
         require(self.max_bad_samples >= 0, "max_bad_samples", self.max_bad_samples, "at least 0")
+
+    def _check_mix(self, key: str, main: str, weight_key: str, weight: int) -> None:
+        mix: tuple[MixConfig, ...] = vars(self)[key]
+        require(weight >= 1, weight_key, f"{weight} for {main}", "at least 1")
+        if weight != 1 and not mix:
+            raise ValueError(f"{weight_key}={weight} means nothing without {key}")
+        paths = [main]
+        for number, part in enumerate(mix):
+            require(part.path != "", f"{key}[{number}].path", part.path, "a dataset's folder")
+            if part.path in paths:
+                raise ValueError(f"{key}[{number}].path: {part.path} is there already")
+            paths.append(part.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +301,8 @@ def with_absolute_paths(config: Any, root: Path) -> Any:
         value = vars(config)[entry.name]
         if is_dataclass(value):
             changed[entry.name] = with_absolute_paths(value, root)
+        elif isinstance(value, tuple) and any(is_dataclass(part) for part in value):
+            changed[entry.name] = tuple(with_absolute_paths(part, root) for part in value)
         elif entry.metadata.get("path") and value and "://" not in value:
             path = root / Path(value).expanduser()
             is_word = entry.metadata["path"] != "always" and "/" not in value and not path.exists()
