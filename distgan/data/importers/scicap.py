@@ -97,7 +97,13 @@ class SciCap(ImageFiles):
         described: list[Described] = []
         for split, (entries, _) in read.items():
             self._check_list(split, listed[split][0], entries)
-            described += self._described(split, entries)
+            wanted = list(self._described(split, entries))
+            if not wanted:
+                raise ValueError(
+                    f"split {split} would be empty: none of its {len(entries):,} figures is wanted "
+                    f"({', '.join(self.report.dropped) or 'there are none'})"
+                )
+            described += wanted
         self.join(described, images)
 
     def _check_list(
