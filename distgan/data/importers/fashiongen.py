@@ -1,6 +1,6 @@
 """FashionGen: pictures of clothes with their stylists' descriptions, from its HDF5 files.
 
-The files come by mail after registration at fashion-gen.com. Reading them needs h5py
+fashion-gen.com gives the files to those who register. Reading them needs h5py
 (`pip install 'distgan[fashiongen]'`).
 
     prepare.py fashiongen --train fashiongen_256_256_train.h5 \\
@@ -12,7 +12,7 @@ The FashionGen2 of the AttnGAN notebooks is eight categories, and first sentence
         --val fashiongen_256_256_validation.h5 --first-sentence \\
         --categories TOPS SWEATERS PANTS JEANS SHIRTS DRESSES SHORTS SKIRTS --out data/fashiongen2
 
-Each row is a sample: its picture as lossless PNG (`--quality 95`: as JPEG, a tenth of the size),
+Each row is a sample: its picture as lossless PNG (`--quality 95`: as JPEG, which is smaller),
 its description as the caption. Rows of one product show it from several sides and share the
 description, so the product's id is their `class`; the facts also hold `row`, `category` and what
 else the file says of it.
