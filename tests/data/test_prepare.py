@@ -16,7 +16,7 @@ import pytest
 from made_up_samples import Numbers, picture
 
 from distgan.data.dataset import Dataset
-from distgan.data.importers.flickr import read_captions
+from distgan.data.importers.flickr_files import read_captions
 from distgan.data.samples import Caption, Sample
 from distgan.data.shards import WriteOptions, write_dataset
 from distgan.data.verify import verify
@@ -324,7 +324,7 @@ def test_the_three_forms_of_flickr_captions(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         assert list(read_captions(tmp_path / name)) == expected, name
     (tmp_path / "results.csv").write_text("image_name| comment_number| comment\n1.jpg  4 a\n")
-    with pytest.raises(ValueError, match=r"results\.csv: line 2 lacks '\|'"):
+    with pytest.raises(ValueError, match=r"results\.csv: line 2 is not 'NAME\| NUMBER\| CAPTION'"):
         list(read_captions(tmp_path / "results.csv"))
 
 

@@ -4,6 +4,9 @@ A styled line whose image is present becomes one of its captions; every other st
 kept as text without an image, which trains a style all the same.
 
   prepare.py flickr --images Flickr8k/Images --captions Flickr8k/captions.txt --out data/flickr8k
+  prepare.py flickr --images Flicker8k_Dataset --captions Flickr8k.token.txt \\
+      --train-names Flickr_8k.trainImages.txt --val-names Flickr_8k.devImages.txt \\
+      --test-names Flickr_8k.testImages.txt --out data/flickr8k
   prepare.py flickr --images flickr30k_images --captions results.csv --out data/flickr30k
   prepare.py flickr --images Flicker8k_Dataset --captions Flickr8k.token.txt \\
       --style humorous FlickrStyle_v0.9/humor/funny_train.txt FlickrStyle_v0.9/humor/train.p \\
@@ -13,13 +16,17 @@ kept as text without an image, which trains a style all the same.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from distgan.data.importers.flickr_files import (
+    StyleFiles,
+    read_captions,
+    read_names,
+    read_splits,
+    read_styled_lines,
+)
 from distgan.data.importers.found import (
     Found,
     fingerprint,
@@ -31,18 +38,8 @@ from distgan.data.importers.found import (
 )
 from distgan.data.importers.joining import ImageFiles, check_joined
 from distgan.data.importers.options import SplitOptions, fractions_of, option
-from distgan.data.importers.pickles import load_plain
 from distgan.data.samples import Caption
 from distgan.data.texts import words_of
-
-
-@dataclass(frozen=True)
-class StyleFiles:
-    """Lines of one style, and the image each belongs to: line i to name i."""
-
-    style: str
-    lines: Path  # a caption a line
-    names: Path  # a pickled list of file names, or a text file of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +54,13 @@ class FlickrOptions(SplitOptions):
         flag="--style",
         metavar=("NAME", "LINES", "NAMES"),
     )
+    train_names: Path | None = option(
+        "published list of the images of train (Flickr_8k.trainImages.txt); the splits are then "
+        "these lists and no fractions",
+        default=None,
+    )
+    val_names: Path | None = option("the same for val (Flickr_8k.devImages.txt)", default=None)
+    test_names: Path | None = option("the same for test", default=None)
     pairs: int | None = option(
         "keep so many styled pairs a style in train, the rest as text (default: all)", default=None
     )
@@ -65,23 +69,50 @@ class FlickrOptions(SplitOptions):
         super().__post_init__()
         if self.pairs is not None and self.pairs < 0:
             raise ValueError(f"pairs must be at least 0, got {self.pairs}")
+        if self.lists and self.train_names is None:
+            raise ValueError("val_names and test_names need train_names: images in no list are out")
+        if self.lists and self.fractions != SplitOptions.fractions:
+            raise ValueError(f"fractions={self.fractions} have no use beside train_names")
+
+    @property
+    def lists(self) -> dict[str, Path]:
+        """The published lists of names by split; none where images are split by a hash."""
+        given = {"train": self.train_names, "val": self.val_names, "test": self.test_names}
+        return {split: path for split, path in given.items() if path is not None}
 
 
 class Flickr(ImageFiles):
-    """The photographs that have captions, split by a hash of their names."""
+    """The photographs that have captions, in published splits or split by a hash of their names."""
 
     name = "flickr"
 
     def __init__(self, options: FlickrOptions) -> None:
         images = image_files(options.images)
-        given = [options.captions, *(p for s in options.styles for p in (s.lines, s.names))]
+        styles = [path for files in options.styles for path in (files.lines, files.names)]
+        given = [options.captions, *styles, *options.lists.values()]
         for path in given:
             if not path.is_file():
                 raise ValueError(f"file {path} does not exist")
         super().__init__(options, inputs=fingerprint(images, given))
         self.source["styles"] = [files.style for files in options.styles]
+        self._published = self._read_lists(options, images)
         captions, texts = self._captions(options, images)
         self.place(self._join(options, images, captions, texts), texts)
+
+    def _read_lists(self, options: FlickrOptions, images: dict[str, Path]) -> dict[str, str]:
+        """The split of each image that the published lists name; empty without lists."""
+        published = read_splits(options.lists)
+        for split, path in options.lists.items():
+            named = [name for name, its in published.items() if its == split]
+            check_joined(path.name, named, images, options.min_joined)
+            self.report.say(f"{path.name}: {len(named):,} images of {split}")
+        return published
+
+    def _split_of(self, name: str, key: str) -> str | None:
+        """None for an image in no list where there are lists."""
+        if self.options.lists:
+            return self._published.get(name)
+        return split_by_name(key, fractions_of(*self.options.fractions))
 
     def _captions(
         self, options: FlickrOptions, images: dict[str, Path]
@@ -106,14 +137,23 @@ class Flickr(ImageFiles):
         return by_image, texts
 
     def _join_style(self, files: StyleFiles, by_image: dict[str, list[Caption]]) -> list[str]:
-        lines, names = self._read_style(files)
+        lines = read_styled_lines(files.lines, self.report)
+        names = read_names(files.names)
+        if len(lines) != len(names):
+            raise ValueError(
+                f"{files.lines} has {len(lines)} lines, but {files.names} {len(names)} names"
+            )
         unpaired, joined = [], 0
         for name, line in zip(names, lines, strict=True):
+            number = f"{name.partition('_')[0]}.jpg"  # what Flickr30k calls the same photograph
+            image = name if name in by_image else number
             if not words_of(line):
                 self.report.drop(f"{files.style} lines without words", f"{name} {line!r}")
-            elif name in by_image:
-                by_image[name].append(Caption(line, files.style))
+            elif image in by_image:
+                by_image[image].append(Caption(line, files.style))
                 joined += 1
+            elif self._published.get(name, self._published.get(number, "train")) != "train":
+                self.report.drop(f"{files.style} lines of val and test without image", name)
             else:
                 unpaired.append(" ".join(line.split()))
         self.report.say(
@@ -121,23 +161,6 @@ class Flickr(ImageFiles):
             f"{len(unpaired):,} become text without images"
         )
         return unpaired
-
-    def _read_style(self, files: StyleFiles) -> tuple[list[str], list[str]]:
-        content = files.lines.read_bytes()
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            text = content.decode("latin-1")
-            self.report.say(
-                f"{files.lines.name} is not UTF-8 (byte {error.start}); read as Latin-1"
-            )
-        lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-        names = read_names(files.names)
-        if len(lines) != len(names):
-            raise ValueError(
-                f"{files.lines} has {len(lines)} lines, but {files.names} {len(names)} names"
-            )
-        return lines, names
 
     def _join(
         self,
@@ -147,66 +170,26 @@ class Flickr(ImageFiles):
         texts: dict[str, list[str]],
     ) -> dict[str, list[Found]]:
         """The samples of each split; styled pairs of `train` beyond the limit go to `texts`."""
-        fractions = fractions_of(*options.fractions)
+        splits = options.lists or dict(fractions_of(*options.fractions))
         kinds = readable(
             {name: path for name, path in images.items() if captions[name]}, self.report
         )
         keys = keys_of(kinds)
-        found: dict[str, list[Found]] = {split: [] for split, _ in fractions}
+        found: dict[str, list[Found]] = {split: [] for split in splits}
         for name in images:
             if not captions[name]:
                 self.report.drop("images without captions", name)
         for name in sorted(kinds, key=_scattered):
-            split = split_by_name(keys[name], fractions)
+            split = self._split_of(name, keys[name])
+            if split is None:
+                self.report.drop("images in none of the lists of names", name)
+                continue
             kept = with_words(captions[name], name, self.report)
             if split == "train" and options.pairs is not None:
                 kept = _scarce(kept, options.pairs, found[split], texts)
             if kept:
                 found[split].append(Found(keys[name], images[name], kinds[name], kept))
         return found
-
-
-def read_captions(path: Path) -> Iterator[tuple[str, str]]:
-    """(file name, caption) of a captions file in one of its three forms.
-
-    Flickr8k's `image,caption`, Flickr30k's `image_name| comment_number| comment`, and the
-    original `NAME.jpg#0<TAB>caption`. ValueError naming file and line for anything else.
-    """
-    text = path.read_text("utf-8-sig")
-    head = text.partition("\n")[0].strip()
-    if head.replace(" ", "") == "image,caption":
-        for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
-            if number > 1 and row:
-                if len(row) < 2:
-                    raise ValueError(f"{path}: line {number} is not `image,caption`: {row}")
-                yield row[0].strip(), ",".join(row[1:])
-        return
-    lines = text.splitlines()
-    if head.replace(" ", "") == "image_name|comment_number|comment":
-        separator, place, lines, first = "|", 2, lines[1:], 2
-    elif "\t" in head:
-        separator, place, first = "\t", 1, 1
-    else:
-        raise ValueError(
-            f"{path}: unknown captions file; its first line should be `image,caption`, "
-            f"`image_name| comment_number| comment` or `NAME.jpg#0<TAB>caption`, not {head!r}"
-        )
-    for number, line in enumerate(lines, first):
-        parts = line.split(separator, place)
-        if len(parts) <= place and line.strip():
-            raise ValueError(f"{path}: line {number} lacks {separator!r}: {line!r}")
-        if line.strip():
-            yield parts[0].partition("#")[0].strip(), parts[place]
-
-
-def read_names(path: Path) -> list[str]:
-    """File names from a pickled list, or from the lines of a .txt file."""
-    if path.suffix == ".txt":
-        return path.read_text("utf-8-sig").splitlines()
-    names = load_plain(path)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path}: not a list of file names")
-    return [name.strip() for name in names]
 
 
 def _scarce(

@@ -1,0 +1,96 @@
+"""The files that Flickr8k, Flickr30k and FlickrStyle10K come in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from distgan.data.importers.found import Report
+from distgan.data.importers.pickles import load_plain
+
+_TABLE = re.compile(r"(?P<name>[^|]+)\|\s*\d+\s*(?:\||\s)(?P<text>.*)$")
+_TOKENS = re.compile(r"(?P<name>[^#\t]+)(?:#[^\t]*)?\t(?P<text>.*)$")
+
+
+@dataclass(frozen=True)
+class StyleFiles:
+    """Lines of one style, and the image each belongs to: line i to name i."""
+
+    style: str
+    lines: Path  # a caption a line
+    names: Path  # a pickled list of file names, or a text file of them
+
+
+def read_captions(path: Path) -> Iterator[tuple[str, str]]:
+    """(file name, caption) of a captions file in one of its three forms.
+
+    Flickr8k's `image,caption`, Flickr30k's `image_name| comment_number| comment`, and the
+    original `NAME.jpg#0<TAB>caption`. One line of the published results.csv lacks its second
+    `|`, which is made good. ValueError naming file and line for anything else.
+    """
+    text = path.read_text("utf-8-sig")
+    head = text.partition("\n")[0].strip()
+    if head.replace(" ", "") == "image,caption":
+        for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
+            if number > 1 and row:
+                if len(row) < 2:
+                    raise ValueError(f"{path}: line {number} is not `image,caption`: {row}")
+                yield row[0].strip(), ",".join(row[1:])
+        return
+    lines = text.splitlines()
+    if head.replace(" ", "") == "image_name|comment_number|comment":
+        form, wanted, lines, first = _TABLE, "'NAME| NUMBER| CAPTION'", lines[1:], 2
+    elif "\t" in head:
+        form, wanted, first = _TOKENS, "'NAME#NUMBER<TAB>CAPTION'", 1
+    else:
+        raise ValueError(
+            f"{path}: unknown captions file; its first line should be `image,caption`, "
+            f"`image_name| comment_number| comment` or `NAME.jpg#0<TAB>caption`, not {head!r}"
+        )
+    for number, line in enumerate(lines, first):
+        found = form.match(line)
+        if found:
+            yield found["name"].strip(), found["text"]
+        elif line.strip():
+            raise ValueError(f"{path}: line {number} is not {wanted}: {line!r}")
+
+
+def read_names(path: Path) -> list[str]:
+    """File names from a pickled list, or from the lines of a .txt file."""
+    if path.suffix == ".txt":
+        return path.read_text("utf-8-sig").splitlines()
+    names = load_plain(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: not a list of file names")
+    return [name.strip() for name in names]
+
+
+def read_splits(lists: Mapping[str, Path]) -> dict[str, str]:
+    """The split of each image that the lists name. ValueError naming an image in two of them."""
+    splits: dict[str, str] = {}
+    for split, path in lists.items():
+        for line in path.read_text("utf-8-sig").splitlines():
+            name = line.strip() if "." in line else f"{line.strip()}.jpg"
+            if line.strip() and splits.setdefault(name, split) != split:
+                raise ValueError(f"{path}: {name} is in the list of {splits[name]} too")
+    return splits
+
+
+def read_styled_lines(path: Path, report: Report) -> list[str]:
+    """The captions of a style, a line each, blank ones too: their places are their images'.
+
+    Line ends are LF or CR LF; what is not UTF-8 is read as Latin-1, and reported.
+    """
+    if not path.is_file():
+        raise ValueError(f"file {path} does not exist")
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        text = content.decode("latin-1")
+        report.say(f"{path.name} is not UTF-8 (byte {error.start}); read as Latin-1")
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
