@@ -21,12 +21,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from distgan.data.importers.found import fingerprint, image_files
 from distgan.data.importers.joining import Described, ImageFiles
 from distgan.data.importers.options import fractions_of, option
-from distgan.data.importers.parquet import ParquetImages
+from distgan.data.importers.parquet import ParquetImages, opened
 from distgan.data.importers.tables import (
     ColumnOptions,
     Columns,
@@ -138,4 +136,4 @@ def _known(split: str | None) -> str | None:
 
 
 def _parquet_rows(path: Path) -> Iterator[Numbered]:
-    yield from enumerate(pq.read_table(path).to_pylist(), 1)
+    yield from enumerate(opened(path).read().to_pylist(), 1)

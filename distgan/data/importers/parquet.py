@@ -65,7 +65,7 @@ class ParquetImages(ImageFiles):
 
     def _rows(self, path: Path, split: str) -> Iterator[Found]:
         """The samples of one file; what is dropped is reported."""
-        file = pq.ParquetFile(path)
+        file = opened(path)
         image = image_column(file.schema_arrow, self.options.image_column, str(path))
         self._image_columns[path] = image
         names = [name for name in file.schema_arrow.names if name != image]
@@ -77,7 +77,7 @@ class ParquetImages(ImageFiles):
             images = batch[image].to_pylist()
             for row, picture in zip(batch.select(names).to_pylist(), images, strict=True):
                 where = f"{path.name} row {number}"
-                found = self._found(row, image_bytes(picture), columns, classes, where)
+                found = self._described(row, image_bytes(picture), columns, classes, where)
                 if found is not None:
                     extension, captions, facts = found
                     facts = {"row": number, **_named(picture), **facts}
@@ -85,7 +85,7 @@ class ParquetImages(ImageFiles):
                     yield Found(key, path, extension, captions, facts)
                 number += 1
 
-    def _found(
+    def _described(
         self,
         row: dict[str, Any],
         data: bytes | None,
@@ -123,6 +123,14 @@ class ParquetImages(ImageFiles):
         data = image_bytes(self._group[2][row - ends[group] + counts[group]].as_py())
         assert data is not None, "rows without bytes were dropped"
         return data
+
+
+def opened(path: Path) -> pq.ParquetFile:
+    """ValueError naming the file when it is damaged or of another kind."""
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is no Parquet file, or is cut: {error}") from error
 
 
 def image_column(schema: pa.Schema, asked: str | None, where: str) -> str:

@@ -1,0 +1,123 @@
+"""Tables of one's own: their delimiters, columns, paths, and mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from importing import Captured, prepared, refusal, texts_by_key, write_images
+from made_up_samples import picture
+
+from distgan.data.importers.tables import rows_of
+
+ALL_TRAIN = ("--fractions", 1, 0, 0)
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
+def test_delimiters_are_told_by_the_header(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "t.csv"
+    header, row = ["image", "caption", "note"], ["a.jpg", '"one, two; three | four"', "x"]
+    path.write_text("\ufeff" + delimiter.join(header) + "\r\n" + delimiter.join(row) + "\r\n\r\n")
+    said = {"image": "a.jpg", "caption": "one, two; three | four", "note": "x"}
+    assert list(rows_of(path)) == [(2, said)]
+
+
+def test_a_table_alone_finds_its_images(tmp_path: Path, capsys: Captured) -> None:
+    """Relative to the table, or absolute and anywhere; two rows of one image are one sample."""
+    write_images(tmp_path / "near", ["pics/0.jpg", "pics/1.jpg"])
+    write_images(tmp_path / "far", ["2.jpg"])
+    rows = ["path\ttitle\tkind\tcamera", "pics/0.jpg\tone\tbird\tX100", "./pics/0.jpg\ttwo\tbird\t"]
+    rows += ["pics/1.jpg\tthree\tapple\t", f"{tmp_path}/far/2.jpg\tfour\tbird\t"]
+    table = tmp_path / "near" / "list.tsv"
+    table.write_text("\n".join([*rows, "pics/none.jpg\tfive\tbird\t"]))
+    words = ("folder", table, "--caption-column", "title", "--class-column", "kind", *ALL_TRAIN)
+    dataset = prepared(tmp_path / "out", *words)
+    said = capsys.readouterr().out
+    assert "found 3 images that list.tsv names in 5 rows" in said
+    assert "dropped 1: described images that are not there: near/pics/none.jpg" in said
+    assert texts_by_key(dataset)["train"] == {
+        "near_pics_0": ["one", "two"],
+        "near_pics_1": ["three"],
+        "far_2": ["four"],
+    }
+    split = dataset.split("train")
+    assert [split.facts(i)["class_name"] for i in range(3)] == ["bird", "apple", "bird"]
+    assert [split.facts(i)["class"] for i in range(3)] == [1, 0, 1]
+    assert split.facts(0)["camera"] == "X100" and "camera" not in split.facts(1)
+    assert split.image_bytes(2) == picture(0)
+
+
+def test_keys_do_not_tell_where_a_table_lies(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        write_images(tmp_path / name, ["a.jpg", "sub/b.jpg"])
+        rows = [{"image": f"{tmp_path}/{name}/{n}", "caption": "c"} for n in ("a.jpg", "sub/b.jpg")]
+        lines = "\n".join(map(json.dumps, rows))
+        (tmp_path / name / "t.jsonl").write_text(lines)
+        prepared(tmp_path / f"of_{name}", "folder", tmp_path / name / "t.jsonl", *ALL_TRAIN)
+    one, other = (tmp_path / f"of_{name}" / "train-000000.tar" for name in ("here", "there"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_absolute_paths_join_a_folder_too(tmp_path: Path) -> None:
+    write_images(tmp_path / "pics", ["sub/a.jpg", "b.jpg"])
+    table = tmp_path / "t.jsonl"
+    rows = [
+        {"file_name": f"{tmp_path}/pics/sub/a.jpg", "captions": ["x", {"text": "y", "style": "z"}]},
+        {"file_name": "b.jpg", "text": "w", "label": 7},
+    ]
+    table.write_text("\n".join(map(json.dumps, rows)))
+    words = ("folder", tmp_path / "pics", "--captions", table, *ALL_TRAIN)
+    dataset = prepared(tmp_path / "out", *words)
+    assert texts_by_key(dataset)["train"] == {"b": ["w"], "sub_a": ["x", "y"]}
+    assert dataset.styles == ("z",) and dataset.split("train").facts(0)["class"] == 7
+
+
+def test_mistakes_are_named_by_line_and_column(tmp_path: Path, capsys: Captured) -> None:
+    write_images(tmp_path / "pics", ["a.jpg"])
+    out = tmp_path / "x"
+
+    def said(name: str, content: str | bytes, *more: object) -> str:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        words = ("folder", tmp_path / "pics", "--captions", path, *ALL_TRAIN)
+        return refusal(capsys, out, *words, *more)
+
+    assert "t.csv: line 2 has 3 columns, the first line 2 (image, caption)" in said(
+        "t.csv", "image,caption\na.jpg,one, two\n"
+    )
+    assert "t.csv: line 3: column 'image' names no image: ''" in said(
+        "t.csv", "image,caption\na.jpg,one\n,two\n"
+    )
+    assert "t.csv: line 2: no image column (--image-column names it); it has 'x', 'y'" in said(
+        "t.csv", "x,y\n1,2\n"
+    )
+    assert "no column 'title' (--caption-column)" in said(
+        "t.csv", "image,caption\na.jpg,b\n", "--caption-column", "title"
+    )
+    assert "no column 'kind' (--class-column)" in said(
+        "t.csv", "image,caption\na.jpg,b\n", "--class-column", "kind"
+    )
+    assert "a column occurs twice" in said("t.csv", "image,image\na,b\n")
+    assert "t.csv: line 3 is not UTF-8 (byte 25)" in said(
+        "t.csv", b"image,caption\na.jpg,b\ncaf\xe9.jpg,c\n"
+    )
+    assert "t.csv: no rows" in said("t.csv", "image,caption\n")
+    assert "t.csv: no rows" in said("t.csv", "")
+    assert "t.jsonl: line 2 is not JSON" in said("t.jsonl", '{"image": "a.jpg", "caption": "b"}\n{')
+    assert "t.jsonl: line 1 is no JSON object" in said("t.jsonl", "[1]")
+    assert "t.jsonl: line 1: column 'caption': no caption: 5" in said(
+        "t.jsonl", '{"image": "a.jpg", "caption": 5}'
+    )
+    assert "line 1: column 'class': a class is a whole number or a name, not 1.5" in said(
+        "t.jsonl", '{"image": "a.jpg", "caption": "b", "class": 1.5}'
+    )
+    assert "must be one of .csv, .tsv, .jsonl" in said("t.txt", "a")
+    assert "t.csv: of 2 images that it names, 0 are among the 1 found" in said(
+        "t.csv", "image,caption\nb.jpg,b\nc.jpg,c\n"
+    )
+    path = tmp_path / "t.csv"
+    assert "t.csv is a table already" in refusal(capsys, out, "folder", path, "--captions", path)
+    assert "no captions: neither captions.csv" in refusal(capsys, out, "folder", tmp_path / "pics")
+    path.unlink()
+    assert "t.csv does not exist" in refusal(capsys, out, "folder", path)
