@@ -30,5 +30,15 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+PRINTED = Path("-")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=PRINTED,
+        metavar="FILE",
+        help="write the numbers to this file too; without FILE print them as one object",
+    )

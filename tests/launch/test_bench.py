@@ -7,6 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from distgan.data.importers.folder import FolderOfImages, FolderOptions
+from distgan.data.shards import WriteOptions, write_dataset
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,3 +52,22 @@ def test_a_round_is_timed_phase_by_phase(tmp_path: Path) -> None:
     told = json.loads(out.read_text())
     phases = [told[f"{name}_seconds"] for name in ("sample", "rollouts", "generator", "critic")]
     assert min(phases) > 0 and abs(sum(phases) - told["round_seconds"]) < 1e-9
+
+
+@pytest.mark.slow
+def test_loaders_are_compared_on_the_same_photographs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "photographs").mkdir()
+    for i in range(12):
+        pixels = rng.integers(0, 255, (60, 80, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"photographs/{i}.jpg")
+        (tmp_path / f"photographs/{i}.txt").write_text("a red square\n")
+    folder = FolderOfImages(FolderOptions(images=tmp_path / "photographs", fractions=(1, 0, 0)))
+    write_dataset(folder, folder.source, tmp_path / "data", WriteOptions())
+    sizes = ["--image-size", "32", "--batch", "4", "--images", "8", "--repeat", "1"]
+    program = [sys.executable, ROOT / "launch/bench.py", "loader", tmp_path / "data", *sizes]
+    done = subprocess.run([*program, "--json"], cwd=tmp_path, check=True, capture_output=True)
+    told = json.loads(done.stdout)
+    assert min(told[form] for form in ("ours", "bare", "webdataset", "pil")) > 0
+    assert told["ours_over_bare"] == told["ours"] / told["bare"]
+    assert told["images_in_split"] == 12 and len(told["memory_mib"]) == 10
