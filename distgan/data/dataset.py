@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from distgan.data.folder import Extent, Folder, Read, read_now
 from distgan.data.images import decode
 from distgan.data.manifest import INDEX, MANIFEST, Manifest, parse_manifest
 from distgan.data.samples import Caption
+from distgan.data.shard_index import is_unseen
 from distgan.data.vocabulary import Vocabulary
 
 
@@ -98,6 +100,15 @@ class Dataset:
         if hashlib.sha256(content).hexdigest() != files[style].sha256:
             raise ValueError(f"{self.path}/{files[style].name}: damaged or changed")
         return [line for line in content.decode("utf-8").splitlines() if line.strip()]
+
+    def training_texts(self) -> Iterator[str]:
+        """All captions and lines, as often as they occur, but for those of splits held out."""
+        seen = [split for split in self.splits if not is_unseen(split)]
+        rows = self._index.filter(pc.is_in(self._index["split"], pa.array(seen, pa.string())))
+        for captions in rows["captions"].chunks:
+            yield from (text or "" for text in captions.flatten().field("text").to_pylist())
+        for file in self.manifest.texts:
+            yield from self.texts(file.style)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path, self.digest)

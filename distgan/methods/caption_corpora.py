@@ -20,36 +20,48 @@ from torch import Tensor
 from distgan.config import Config
 from distgan.data.byte_pairs import BytePairs
 from distgan.data.damage import DamagedSample
-from distgan.data.dataset import Dataset, Split
+from distgan.data.dataset import Split
 from distgan.data.features import Features
 from distgan.data.shard_index import FACTUAL
-from distgan.data.sources import CaptionedImages, Images, Lines, Source
+from distgan.data.sources import CaptionedImages, Images, Lines, Mixture, Part, Source
 from distgan.data.stream import Stream
 from distgan.data.vocabulary import SPECIAL, Tokens, Vocabulary
 from distgan.engine.stages import Batch, Moment
 from distgan.engine.world import World
+from distgan.methods.caption_datasets import (
+    Album,
+    Member,
+    joined_styles,
+    joined_words,
+    open_members,
+)
 from distgan.randomness import STREAMS, Draw, uniforms
+
+READ_AHEAD = 256
+"""Samples fetched before their turn where a dataset does not lie on a local disk."""
 
 
 class Corpora:
-    """The datasets of one run, opened. Styles are numbered: the styled dataset's, then
-    `factual`, then the style of a text file where `data.style` names one."""
+    """The datasets of one run, opened. Styles are numbered: the styled datasets', then
+    `factual`, then the style of a text file where `data.style` names one.
+
+    `dataset` and `styled` are the main ones, which a run is judged on. An image's id is its
+    place in the splits of its corpus, one after the other."""
 
     def __init__(self, config: Config, world: World, *, max_length: int) -> None:
         self.config, self.world, self.max_length = config, world, max_length
         data = config.data
-        self.dataset = Dataset.open(data.path, allow_damage=data.max_bad_samples > 0)
-        self.styled = (
-            self.dataset
-            if data.styled is None
-            else Dataset.open(data.styled, allow_damage=data.max_bad_samples > 0)
-        )
+        self.facts, self.styles_from = open_members(data)
+        self.dataset, self.styled = self.facts[0].dataset, self.styles_from[0].dataset
         self.own_lines = read_style(data.style)
         own = tuple(self.own_lines)
-        self.styles = (*self.styled.styles, "factual", *own)
-        self.factual = len(self.styled.styles)
+        joined = joined_styles(self.styles_from)
+        self.styles = (*joined, "factual", *own)
+        self.factual = len(joined)
         self.asked = self._asked(data.style)
+        self._check_styled_mix()
         self._features: dict[str, Features] = {}
+        self._albums: dict[str, Album] = {}
 
     def _asked(self, style: str) -> tuple[int, ...]:
         """The styles the generator is asked for, by number."""
@@ -60,16 +72,27 @@ class Corpora:
                     "name the file otherwise"
                 )
             return (len(self.styles) - 1,)
-        if not self.styled.styles:
+        known = self.styles[: self.factual]
+        if not known:
             raise ValueError(f"data.style={style}: {self.styled.path} has no styles")
         if style == "all":
             return tuple(range(self.factual))
-        if style not in self.styled.styles:
+        if style not in known:
             raise ValueError(
-                f"data.style must be all, a text file or one of {', '.join(self.styled.styles)}, "
-                f"got {style!r}"
+                f"data.style must be all, a text file or one of {', '.join(known)}, got {style!r}"
             )
-        return (self.styled.styles.index(style),)
+        return (known.index(style),)
+
+    def _check_styled_mix(self) -> None:
+        if not self.own_lines:
+            self.styled.split(self.config.data.styled_split)
+        for part in self.styles_from[1:]:
+            if not part.has(self.asked_names) and not part.lines(self.asked_names):
+                raise ValueError(
+                    f"{part.key}: {part.dataset.path} has nothing in style "
+                    f"{', '.join(self.asked_names)} (split {part.split!r}); it has "
+                    f"{', '.join(part.dataset.styles) or 'no styles'}"
+                )
 
     @property
     def asked_names(self) -> tuple[str, ...]:
@@ -80,16 +103,19 @@ class Corpora:
         """Lines without pictures, by style, of the styles asked for that have any."""
         if self.own_lines:
             return self.own_lines
-        known = {file.style for file in self.styled.manifest.texts}
-        return {s: self.styled.texts(s) for s in self.asked_names if s in known}
+        joined: dict[str, list[str]] = {}
+        for part in self.styles_from:
+            for style, lines in part.lines(self.asked_names).items():
+                joined[style] = joined.get(style, []) + lines
+        return joined
 
     @cached_property
     def vocabulary(self) -> Tokens:
-        """The words of all datasets and lines, in that order."""
+        """The words of the factual datasets, the styled ones and the lines, in that order."""
         if self.config.data.byte_pairs is not None:
             return BytePairs.open(self.config.data.byte_pairs)
-        words = dict.fromkeys(self.dataset.vocabulary.words[len(SPECIAL) :])
-        words |= dict.fromkeys(self.styled.vocabulary.words[len(SPECIAL) :])
+        words = dict.fromkeys(joined_words(self.facts))
+        words |= dict.fromkeys(joined_words(self.styles_from))
         if self.own_lines:
             texts = [line for lines in self.own_lines.values() for line in lines]
             words |= dict.fromkeys(Vocabulary.build(texts).words[len(SPECIAL) :])
@@ -97,16 +123,19 @@ class Corpora:
 
     @property
     def digest(self) -> str:
-        return f"{self.dataset.digest} {self.styled.digest} {self.config.data.style}"
+        members = (*self.facts, *self.styles_from)
+        return " ".join([*(part.dataset.digest for part in members), self.config.data.style])
 
     @cached_property
     def has_pairs(self) -> bool:
         """Are there images with captions in a style asked for?"""
-        if self.own_lines:
-            return False
-        split = self.styled.split(self.config.data.styled_split)
-        counts = self.styled.manifest.captions.get(split.name, {})
-        return any(counts.get(name, 0) for name in self.asked_names)
+        return any(part.has(self.asked_names) for part in self.styles_from)
+
+    @property
+    def _paired(self) -> list[Member]:
+        """The datasets with images that have captions in a style asked for."""
+        found = [part for part in self.styles_from if part.has(self.asked_names)]
+        return found or [self.styles_from[0]]
 
     def stream(self, name: str, rows: int) -> Stream:
         """The stream LEARNER/CORPUS in global batches of `rows`."""
@@ -122,25 +151,69 @@ class Corpora:
             block=data.shuffle_block,
             window=data.shuffle_window,
             max_bad_samples=data.max_bad_samples,
+            read_ahead=self._read_ahead,
+            read_ahead_bytes=data.read_ahead_mb * 2**20,
             pin=world.device.type == "cuda",
         )
 
+    @property
+    def _read_ahead(self) -> int:
+        members = (*self.facts, *self.styles_from)
+        remote = any(part.dataset.folder.remote for part in members)
+        chosen = self.config.data.read_ahead
+        return (READ_AHEAD if remote else 0) if chosen is None else chosen
+
     def _source(self, corpus: str) -> Source:
-        limit, words, T = self.config.overfit, self.vocabulary, self.max_length
         if corpus == "text":
-            return Lines(self.lines, words, T, styles=self.styles, limit=limit)
-        split = self.split(corpus)
+            return self._text()
+        members = self._members(corpus)
+        sources = [self._source_in(corpus, split) for _, split in members]
+        if len(members) == 1:
+            return sources[0]
+        pairs = zip(sources, members, strict=True)
+        return Mixture([Part(source, m.weight, len(split)) for source, (m, split) in pairs])
+
+    def _source_in(self, corpus: str, split: Split) -> Source:
+        limit, data = self.config.overfit, self.config.data
         if corpus == "images":
             return Images(split, limit=limit)
-        styles = self.asked_names if corpus == "styled" else FACTUAL
-        size = self.config.data.image_size if corpus == "factual_images" else None
-        return CaptionedImages(split, words, T, styles=styles, image_size=size, limit=limit)
+        asked = [style for style in self.asked_names if style in split.dataset.styles]
+        return CaptionedImages(
+            split,
+            self.vocabulary,
+            self.max_length,
+            styles=(asked or self.asked_names) if corpus == "styled" else FACTUAL,
+            image_size=data.image_size if corpus == "factual_images" else None,
+            limit=limit,
+            per_image=data.epoch == "images",
+            numbered=self.styles[: self.factual] if corpus == "styled" else None,
+        )
 
-    def split(self, corpus: str) -> Split:
-        """The images of a corpus."""
+    def _text(self) -> Source:
+        options = {"styles": self.styles, "limit": self.config.overfit}
+        given = [(part.weight, part.lines(self.asked_names)) for part in self.styles_from]
+        found = [(weight, lines) for weight, lines in given if lines]
+        if self.own_lines or len(found) < 2:
+            return Lines(self.lines, self.vocabulary, self.max_length, **options)
+        sources = [Lines(ls, self.vocabulary, self.max_length, **options) for _, ls in found]
+        weights = [weight for weight, _ in found]
+        return Mixture([Part(s, w, len(s)) for s, w in zip(sources, weights, strict=True)])
+
+    def _members(self, corpus: str) -> list[tuple[Member, Split]]:
+        """The datasets of a corpus of images, and their splits of it."""
         if corpus == "styled":
-            return self.styled.split(self.config.data.styled_split)
-        return self.dataset.split(self.config.method.images if corpus == "images" else "train")
+            return [(part, part.dataset.split(part.split)) for part in self._paired]
+        if corpus != "images":
+            return [(part, part.dataset.split(part.split)) for part in self.facts]
+        main, name = self.facts[0], self.config.method.images
+        more = [part for part in self.facts[1:] if name in part.dataset.splits]
+        return [(part, part.dataset.split(name)) for part in (main, *more)]
+
+    def album(self, corpus: str) -> Album:
+        """The images of a corpus."""
+        if corpus not in self._albums:
+            self._albums[corpus] = Album([split for _, split in self._members(corpus)])
+        return self._albums[corpus]
 
     def pictured(self, count: int) -> dict[str, Tensor]:
         """The first readable validation images for the log's pictures, (3, S, S) uint8 by key.
@@ -191,7 +264,7 @@ class Corpora:
         """
         if not self.has_pictures(corpus):
             return self._no_picture.expand(len(ids), -1, -1)
-        return self.features(self.split(corpus)).of(ids)
+        return self.album(corpus).gather(ids, lambda split, own: self.features(split).of(own))
 
     def features(self, split: Split) -> Features:
         """The remembered regions of a split, one memory for all corpora that share it."""
@@ -218,12 +291,8 @@ class Corpora:
         return corpus != "text"
 
     def other_images(self, corpus: str, batch_ids: Tensor, position: Tensor, draw: Draw) -> Tensor:
-        """For each sample the id of another image of the corpus, (B,), keyed by its position."""
-        count = len(self.split(corpus))
-        if count < 2:
-            raise ValueError(f"{corpus}: one image has no other to be told from")
-        shift = 1 + (uniforms(draw, position) * (count - 1)).long()
-        return (batch_ids + shift) % count
+        """For each sample the id of another image of its dataset, (B,), keyed by its position."""
+        return self.album(corpus).others(batch_ids, uniforms(draw, position))
 
 
 def corpus_of(stream: str) -> str:

@@ -133,9 +133,11 @@ def test_regions_are_those_of_the_corpus_images(shapes):
 def test_corpora_over_the_same_images_share_their_regions(shapes):
     corpora = opened(shapes)
     corpora.regions("factual", torch.tensor([0]))
-    assert corpora.features(corpora.split("images")) is corpora.features(corpora.split("factual"))
-    assert corpora.features(corpora.split("styled")) is not corpora.features(
-        corpora.split("factual")
+    assert corpora.features(corpora.album("images").splits[0]) is corpora.features(
+        corpora.album("factual").splits[0]
+    )
+    assert corpora.features(corpora.album("styled").splits[0]) is not corpora.features(
+        corpora.album("factual").splits[0]
     )
 
 
