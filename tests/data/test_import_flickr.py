@@ -9,6 +9,7 @@ from importing import (
     SHARED,
     Captured,
     needs_shared,
+    prepare,
     prepared,
     refusal,
     texts_by_key,
@@ -121,3 +122,30 @@ def test_real_photographs_and_styles_train(tmp_path: Path) -> None:
     assert sum(dataset.manifest.splits.values()) == 1000
     assert sum(sum(counts.values()) for counts in dataset.manifest.captions.values()) == 6732
     train(tmp_path / "runs", tmp_path / "flickr", "method.images=train")
+
+
+def test_any_dataset_takes_lines_of_a_style(
+    tmp_path: Path, flickr8k: list[object], capsys: Captured
+) -> None:
+    """CR LF, Latin-1, blank lines and no end of the last line, as FlickrStyle10K is."""
+    funny, odd = tmp_path / "funny.txt", tmp_path / "odd.txt"
+    funny.write_bytes(b"a caf\xe9\r\n\r\n...\r\nso  funny")
+    odd.write_text("odd\n")
+    style = ("--style", "odd", odd, tmp_path / "names.txt")
+    (tmp_path / "names.txt").write_text("9_ab.jpg\n")
+    lines = ("--lines", "funny", funny, "--lines", "odd", odd)
+    dataset = prepared(tmp_path / "out", *flickr8k, *style, *lines)
+    said = capsys.readouterr().out
+    assert "funny.txt is not UTF-8 (byte 5); read as Latin-1" in said
+    assert "dropped 2: funny lines without words" in said
+    assert dataset.texts("funny") == ["a caf\u00e9", "so funny"]
+    assert dataset.texts("odd") == ["odd", "odd"] and dataset.styles == ("funny", "odd")
+    funny.write_bytes(b"other")
+    words = (*flickr8k, *style, *lines, "--out", tmp_path / "out", "--jobs", 1)
+    assert prepare(*words) == 2
+    assert "holds another dataset (differs in lines" in capsys.readouterr().err
+    odd.write_text("?!\n")
+    said = refusal(capsys, tmp_path / "x", *flickr8k, "--lines", "odd", odd)
+    assert "odd.txt: no line of words for style odd" in said
+    said = refusal(capsys, tmp_path / "x", *flickr8k, "--lines", "odd", tmp_path / "no.txt")
+    assert "no.txt does not exist" in said

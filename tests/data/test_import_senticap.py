@@ -189,7 +189,7 @@ def test_images_that_the_factual_dataset_trains_on_are_refused(
     for number, beside in enumerate(beside_of_all_forms(tmp_path / "fine", 1, 2)):
         dataset = prepared(tmp_path / f"fine{number}", *words, "--beside", beside)
         assert "of SentiCap's: 0 of val, 0 of test" in capsys.readouterr().out
-        assert dataset.manifest.source.keys() == {"name", "text", "inputs", "layout"}
+        assert dataset.manifest.source.keys() == {"name", "text", "lines", "inputs", "layout"}
     karpathy, _ = karpathy_file(tmp_path / "dataset_coco.json")  # trains on 10, 11 and 12
     prepared(tmp_path / "k", *words, "--beside", karpathy)
     assert "trains on 3 COCO images" in capsys.readouterr().out

@@ -33,7 +33,7 @@ from PIL import Image
 
 from distgan.data.importers.found import Found, with_words
 from distgan.data.importers.joining import ImageFiles
-from distgan.data.importers.options import option
+from distgan.data.importers.options import LineOptions, option
 from distgan.data.samples import Caption
 
 _IMAGES, _TEXT, _PRODUCT, _CATEGORY = (
@@ -44,7 +44,7 @@ _CACHE = 64 << 20  # bytes of decompressed chunks: several pictures lie in one
 
 
 @dataclass(frozen=True, kw_only=True)
-class FashionGenOptions:
+class FashionGenOptions(LineOptions):
     """Where the files are and what becomes of them."""
 
     train: Path = option("fashiongen_256_256_train.h5")

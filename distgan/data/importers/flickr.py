@@ -25,7 +25,6 @@ from distgan.data.importers.flickr_files import (
     read_captions,
     read_names,
     read_splits,
-    read_styled_lines,
 )
 from distgan.data.importers.found import (
     Found,
@@ -38,6 +37,7 @@ from distgan.data.importers.found import (
 )
 from distgan.data.importers.joining import ImageFiles, check_joined
 from distgan.data.importers.options import SplitOptions, fractions_of, option
+from distgan.data.importers.styled_lines import read_styled_lines
 from distgan.data.samples import Caption
 from distgan.data.texts import words_of
 

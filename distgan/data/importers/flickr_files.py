@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from distgan.data.importers.found import Report
 from distgan.data.importers.pickles import load_plain
 
 _TABLE = re.compile(r"(?P<name>[^|]+)\|\s*\d+\s*(?:\||\s)(?P<text>.*)$")
@@ -78,19 +77,3 @@ def read_splits(lists: Mapping[str, Path]) -> dict[str, str]:
             if line.strip() and splits.setdefault(name, split) != split:
                 raise ValueError(f"{path}: {name} is in the list of {splits[name]} too")
     return splits
-
-
-def read_styled_lines(path: Path, report: Report) -> list[str]:
-    """The captions of a style, a line each, blank ones too: their places are their images'.
-
-    Line ends are LF or CR LF; what is not UTF-8 is read as Latin-1, and reported.
-    """
-    if not path.is_file():
-        raise ValueError(f"file {path} does not exist")
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        text = content.decode("latin-1")
-        report.say(f"{path.name} is not UTF-8 (byte {error.start}); read as Latin-1")
-    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")

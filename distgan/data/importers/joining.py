@@ -29,6 +29,8 @@ from distgan.data.importers.found import (
     with_words,
 )
 from distgan.data.importers.options import JoinOptions
+from distgan.data.importers.styled_lines import lines_by_style
+from distgan.data.manifest import file_sha256
 from distgan.data.samples import Caption, Sample
 
 _SHOWN = 3  # example names in an error
@@ -59,6 +61,8 @@ class ImageFiles:
         self.options = options
         self.report = Report()
         self.source: dict[str, Any] = {"name": self.name, **told(options), "inputs": inputs}
+        self._lines = lines_by_style(options.lines, self.report)
+        self.source["lines"] = [[each.style, file_sha256(each.file)] for each in options.lines]
         self.splits: tuple[str, ...] = ()
         self._found: dict[str, Sequence[Found]] = {}
         self._texts: dict[str, Sequence[str]] = {}
@@ -125,7 +129,7 @@ class ImageFiles:
     def place(
         self, found: Mapping[str, Sequence[Found]], texts: Mapping[str, Sequence[str]] | None = None
     ) -> None:
-        """Settle on these samples by split and lines by style, and report them.
+        """Settle on these samples by split and lines by style (`--lines` join them); report both.
 
         ValueError when a split would be empty.
         """
@@ -134,10 +138,11 @@ class ImageFiles:
                 counts = ", ".join(f"{name} {len(those):,}" for name, those in found.items())
                 raise ValueError(f"split {split} would be empty: samples found: {counts}")
             self.report.say(_line(split, samples))
-        for style, lines in (texts or {}).items():
+        styles = dict.fromkeys([*(texts or {}), *self._lines])
+        self._texts = {s: (*(texts or {}).get(s, ()), *self._lines.get(s, ())) for s in styles}
+        for style, lines in self._texts.items():
             self.report.say(f"text without images: {len(lines):,} lines {style}")
         self._found, self.splits = dict(found), tuple(found)
-        self._texts = {style: tuple(lines) for style, lines in (texts or {}).items()}
 
     def _check_joined(self, described: Mapping[str, Described], images: Mapping[str, Path]) -> None:
         named: dict[str | None, list[str]] = {}

@@ -128,8 +128,27 @@ def fractions_of(train: float, val: float, test: float) -> tuple[tuple[str, floa
     return tuple((split, share) for split, share in shares if share)
 
 
+@dataclass(frozen=True)
+class StyleText:
+    """A style, and a text file of its lines, which belong to no image."""
+
+    style: str
+    file: Path
+
+
 @dataclass(frozen=True, kw_only=True)
-class JoinOptions:
+class LineOptions:
+    """Options of every importer of images."""
+
+    lines: tuple[StyleText, ...] = option(
+        "a style and a text file of its lines, which need no images (FlickrStyle10K's are such)",
+        default=(),
+        metavar=("STYLE", "FILE"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinOptions(LineOptions):
     """Options of every importer that joins captions with image files."""
 
     min_joined: float = option(
