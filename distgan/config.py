@@ -394,6 +394,8 @@ def _converted(value: Any, hint: Any, default: Any, key: str) -> Any:
     """`value` as what the annotation `hint` says, or a ValueError naming key and value."""
     if is_dataclass(default):
         return _filled(default, value, f"{key}.")
+    if hint is Any:
+        return value
     if isinstance(value, str) and "${" in value:
         raise ValueError(f"{key} must be a plain value; nothing is filled in for {value!r}")
     origin, arguments = get_origin(hint), get_args(hint)

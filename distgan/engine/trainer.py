@@ -84,8 +84,9 @@ class Trainer:
         self.watch.add(f"stage {stage.name}, round {progress.total_rounds}", result.suspects)
         self.tally.add(result)
         step, ends = progress.total_rounds, progress.round == stage.rounds
-        evaluates = self._evaluation_due(step, ends)
-        if step % config.log.every == 0 or ends or evaluates:
+        rests = ends or step == self.until
+        evaluates = self._evaluation_due(step, rests)
+        if step % config.log.every == 0 or rests or evaluates:
             self._log(stage, evaluates)
         if step % config.engine.check_ranks_every == 0:
             self.watch.check()  # first: ranks may differ because of a number that is not finite
@@ -104,9 +105,9 @@ class Trainer:
         every = self.config.log.pictures_every
         return every > 0 and (step % every == 0 or ends)
 
-    def _evaluation_due(self, step: int, ends: bool) -> bool:
+    def _evaluation_due(self, step: int, rests: bool) -> bool:
         every = self.config.log.evaluate_every
-        return self.evaluate is not None and every > 0 and (step % every == 0 or ends)
+        return self.evaluate is not None and every > 0 and (step % every == 0 or rests)
 
     def _log(self, stage: Stage, evaluates: bool) -> None:
         self.watch.check()
