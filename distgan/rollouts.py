@@ -1,15 +1,11 @@
 """Writing captions with a decoder: sampled, greedy, beam search, and Monte Carlo rollouts.
 
 Eq. 2 of ATTEND-GAN (arXiv 1908.02943) values the word x_t by the critic's score of captions that
-begin with x_1..x_t and are finished by the generator. All completions of all prefixes advance
-together: while the captions are read once more, `rollouts` rows leave each of them at every
-prefix and join the batch, and rows that wrote `END` leave it. So a caption of T words costs T
-decoder steps (in chunks of rows), and about half the row-steps of completing prefix by prefix.
+begin with x_1..x_t and are finished by the generator. `distgan.completions` finishes all prefixes
+together, each distinct text once, and each distinct text is scored once.
 
-Each word comes from one float64 uniform by the inverse of the cumulative distribution. The uniform
-is keyed by what it is for (`distgan.randomness`), so neither chunks nor workers change a word, up
-to the rounding of the probabilities themselves: a word differs only where its uniform falls within
-that rounding of a bin's border.
+Words are drawn with keyed uniforms (`distgan.randomness`) by the inverse of the cumulative
+distribution (`distgan.sampling`), so neither chunks nor workers change a word, up to rounding.
 
 Letters: I images, R rows (captions), T words, V vocabulary, N rollouts. Nothing here takes
 gradients: log-probabilities come from a forward over the words, with the same words barred and at
@@ -24,28 +20,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distgan.models.decoder import END, PAD, START, UNK, Decoder, State
+from distgan.completions import Samples, complete
+from distgan.models.decoder import END, PAD, START, Decoder, State
 from distgan.randomness import Draw, uniforms
-
-BARRED = (UNK,)
-"""Words that are never written, beside those the network itself rules out."""
+from distgan.sampling import BARRED, PLAIN, Sampling, choose
+from distgan.work import ANYHOW, Work
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """A critic: words (R, T) and image (R,) int64 to scores (R,), high for real."""
-
-
-class Samples(NamedTuple):
-    """Captions, and what keys their noise."""
-
-    words: Tensor  # (R, T) int64: x_1..x_L, `END` included where it was written, then `PAD`
-    image: Tensor  # (R,) int64, place in the context
-    position: Tensor  # (R,) int64, place in the stream
-    copy: Tensor  # (R,) int64, which of its image's captions this is
-
-    @property
-    def lengths(self) -> Tensor:
-        """L (R,) int64."""
-        return (self.words != PAD).sum(1)
 
 
 class MonteCarlo(NamedTuple):
@@ -66,22 +48,6 @@ class _Rows(NamedTuple):
         return _Rows(self.state.rows(index), self.number[index])
 
 
-def choose(logits: Tensor, uniform: Tensor, barred: tuple[int, ...] = BARRED) -> Tensor:
-    """The words (R, N) whose bins of the distribution of row r hold `uniform` (R, N) float64.
-
-    The first word whose cumulative probability exceeds the uniform; sums in float64.
-    """
-    cumulative = cumulative_distribution(logits, barred)
-    targets = uniform * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, targets.contiguous(), right=True)
-
-
-def cumulative_distribution(logits: Tensor, barred: tuple[int, ...] = BARRED) -> Tensor:
-    """Running sums (R, V), float64, of unnormalised probabilities; the last is their total."""
-    logits = _bar(logits if logits.dtype == torch.float64 else logits.float(), barred)
-    return (logits - logits.amax(1, keepdim=True)).exp_().cumsum(1, dtype=torch.float64)
-
-
 @torch.no_grad()
 def sample(
     decoder: Decoder,
@@ -91,6 +57,8 @@ def sample(
     *,
     copies: int = 1,
     temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
     chunk_rows: int = 512,
 ) -> Samples:
     """`copies` captions of each image of the context, drawn from the decoder.
@@ -103,8 +71,10 @@ def sample(
     times = torch.arange(decoder.max_length, device=image.device)
     u = uniforms(draw, position[:, None], rollout=copy[:, None], position=times)
 
+    sampling = Sampling(temperature, top_k, top_p)
+
     def draw_words(logits: Tensor, number: Tensor, t: int) -> Tensor:
-        return choose(logits / temperature, u[number, t, None])
+        return choose(logits, u[number, t, None], sampling)
 
     words = _write(decoder, context, image, draw_words, chunk_rows)
     return Samples(words, image, position, copy)
@@ -115,7 +85,7 @@ def greedy(decoder: Decoder, context: object, image: Tensor, *, chunk_rows: int 
     """The likeliest word at each place, (R, T) int64, for the images `image` (R,) int64."""
 
     def likeliest(logits: Tensor, number: Tensor, t: int) -> Tensor:
-        return _bar(logits, BARRED).argmax(1, keepdim=True)
+        return _bar(logits).argmax(1, keepdim=True)
 
     return _write(decoder, context, image, likeliest, chunk_rows)
 
@@ -138,7 +108,7 @@ def beam(
     finished = torch.zeros((R, size), dtype=torch.bool, device=device)
     for t in range(T):
         logits, state = decoder.step(read.flatten(), state, context)
-        log_p = _bar(logits, BARRED).log_softmax(1).view(R, size, V)
+        log_p = _bar(logits).log_softmax(1).view(R, size, V)
         if total is None:
             total = torch.full((R, size), float("-inf"), dtype=log_p.dtype, device=device)
             total[:, 0] = 0
@@ -168,42 +138,44 @@ def monte_carlo(
     rollouts: int,
     draw: Draw,
     empty_prefix: bool = True,
-    chunk_rows: int = 512,
+    sampling: Sampling = PLAIN,
+    work: Work = ANYHOW,
 ) -> MonteCarlo:
     """Eq. 2: what each word of `samples` is worth, by `rollouts` completions of every prefix.
 
     Q_t for t < L is the mean score of completions of x_1..x_t, Q_L the score of x itself.
     V_{t-1}, a baseline that has not seen x_t, is Q_{t-1}; V_0, from completions of nothing, is
     what `empty_prefix` asks for (without it `value_before` is None). `score` is called on chunks
-    of at most `chunk_rows` captions, in eval mode and without gradients as far as it is torch's.
+    of captions of about one length. Under another `sampling` than the plain one, or with another
+    decoder than the captions' own, Q is the value of that policy, and the gradient biased.
     """
     if rollouts < 1:
         raise ValueError(f"rollouts must be at least 1, got {rollouts!r}")
-    words, lengths = samples.words, samples.lengths
-    R, T = words.shape
-    finished = complete(
-        decoder,
-        context,
-        samples,
-        rollouts=rollouts,
-        draw=draw,
-        empty_prefix=empty_prefix,
-        chunk_rows=chunk_rows,
-    )
-    prefix = torch.arange(T, device=words.device)
-    rolled = (prefix < lengths[:, None]) & (prefix >= (0 if empty_prefix else 1))
-    row, length = rolled.nonzero(as_tuple=True)
-    texts = torch.cat([words, finished[row, length].flatten(0, 1)])
-    owner = torch.cat([samples.image, samples.image[row].repeat_interleave(rollouts)])
-    chunks = zip(texts.split(chunk_rows), owner.split(chunk_rows), strict=True)
-    scores = torch.cat([score(*chunk) for chunk in chunks])
-    own, completed = scores[:R], scores[R:].view(-1, rollouts)
+    R, T = samples.words.shape
+    how = {"rollouts": rollouts, "draw": draw, "empty_prefix": empty_prefix}
+    done = complete(decoder, context, samples, **how, sampling=sampling, work=work)
+    scores = score_each(score, done.words, done.image, work.chunk_rows or SCORED)
+    own, lengths = scores[:R], samples.lengths
+    row, length = (done.text[..., 0] >= 0).nonzero(as_tuple=True)
     values = own.new_zeros(R, T + 1)  # V_0..V_T
-    values[row, length] = constant_safe_mean(completed)
-    values[torch.arange(R, device=words.device), lengths] = own
-    real = words != PAD
+    values[row, length] = constant_safe_mean(scores[done.text[row, length]])
+    values[torch.arange(R, device=lengths.device), lengths] = own
+    real = samples.words != PAD
     before = values[:, :-1] * real if empty_prefix else None
     return MonteCarlo(values[:, 1:] * real, before, own)
+
+
+SCORED = 1024  # captions a call of the critic
+
+
+@torch.no_grad()
+def score_each(score: Score, words: Tensor, image: Tensor, rows: int) -> Tensor:
+    """Scores (M,) of captions (M, T), `rows` a call, the longest first: chunks are as long as
+    their longest caption, and a critic may cut what is all padding."""
+    order = (words != PAD).sum(1).argsort(descending=True, stable=True)
+    chunks = [score(words[part], image[part]) for part in order.split(rows)]
+    scores = torch.cat(chunks)
+    return torch.empty_like(scores).index_copy_(0, order, scores)
 
 
 @torch.no_grad()
@@ -214,92 +186,9 @@ def whole_captions(samples: Samples, score: Score) -> MonteCarlo:
     return MonteCarlo(own[:, None] * (samples.words != PAD), None, own)
 
 
-@torch.no_grad()
-def complete(
-    decoder: Decoder,
-    context: object,
-    samples: Samples,
-    *,
-    rollouts: int,
-    draw: Draw,
-    empty_prefix: bool = True,
-    chunk_rows: int = 512,
-) -> Tensor:
-    """Completions (R, T, N, T) int64: [r, p, n] begins with the first p words of caption r.
-
-    Only prefixes p < L are completed (and p = 0 if `empty_prefix`); the others hold `PAD` after
-    their prefix.
-    """
-    words, lengths = samples.words, samples.lengths
-    R, T = words.shape
-    N, device = rollouts, words.device
-    times = torch.arange(T, device=device)
-    texts = (words[:, None, None] * (times < times[:, None])[None, :, None]).repeat(1, 1, N, 1)
-    flat, u = texts.view(R * T * N, T), _rollout_uniforms(draw, samples, N).view(R * T * N, T)
-    read = torch.cat([torch.full_like(words[:, :1], START), words[:, :-1]], 1)
-    walkers = _Rows(decoder.start(context, samples.image), torch.arange(R, device=device))
-    rolling = _Rows(walkers.state.rows(walkers.number[:0]), walkers.number[:0])
-    copies = torch.arange(N, device=device)
-    for t in range(T):
-        walkers = walkers.keep((lengths[walkers.number] > t).nonzero()[:, 0])
-        W = len(walkers.number)
-        forks = (walkers.number[:, None] * T + t) * N + copies  # (W, N)
-        inputs = torch.cat([read[walkers.number, t], flat[rolling.number, t - 1]])
-        if len(inputs) == 0:
-            break
-        targets = torch.cat([u[forks, t], u[rolling.number, t, None].expand(-1, N)])
-        picks, state = _advance(
-            decoder, context, inputs, walkers.state.join([rolling.state]), targets, chunk_rows
-        )
-        source = torch.arange(len(inputs), device=device)
-        walkers = _Rows(state.rows(source[:W]), walkers.number)
-        if t == 0 and not empty_prefix:
-            continue
-        number = torch.cat([forks.flatten(), rolling.number])
-        written = torch.cat([picks[:W].flatten(), picks[W:, 0]])
-        flat[number, t] = written
-        source = torch.cat([source[:W].repeat_interleave(N), source[W:]])
-        alive = (written != END).nonzero()[:, 0]
-        rolling = _Rows(state.rows(source[alive]), number[alive])
-    return texts
-
-
 def constant_safe_mean(x: Tensor) -> Tensor:
     """Mean over the last dimension, to the bit the value itself where all are equal."""
     return x[..., 0] + (x - x[..., :1]).mean(-1)
-
-
-def _rollout_uniforms(draw: Draw, samples: Samples, N: int) -> Tensor:
-    """The uniforms (R, T prefixes, N, T words) of all completions, in one call."""
-    R, T = samples.words.shape
-    device = samples.words.device
-    n = torch.arange(N, device=device)[:, None]
-    times = torch.arange(T, device=device)
-    return uniforms(
-        draw,
-        samples.position.view(R, 1, 1, 1),
-        rollout=samples.copy.view(R, 1, 1, 1) * N + n,
-        prefix=times[:, None, None],
-        position=times,
-    )
-
-
-def _advance(
-    decoder: Decoder,
-    context: object,
-    inputs: Tensor,
-    state: State,
-    targets: Tensor,
-    chunk_rows: int,
-) -> tuple[Tensor, State]:
-    """Read one word a row and draw N next ones: picks (R, N) and the new states, by chunks."""
-    picks, states = [], []
-    for part in torch.arange(len(inputs), device=inputs.device).split(chunk_rows):
-        held = state if len(part) == len(inputs) else state.rows(part)
-        logits, new = decoder.step(inputs[part], held, context)
-        picks.append(choose(logits, targets[part]))
-        states.append(new)
-    return torch.cat(picks), states[0].join(states[1:])
 
 
 def _write(
@@ -325,6 +214,7 @@ def _write(
     return words
 
 
-def _bar(logits: Tensor, barred: tuple[int, ...]) -> Tensor:
-    never = torch.tensor(barred, dtype=torch.int64, device=logits.device)
-    return logits.index_fill(-1, never, float("-inf"))
+def _bar(logits: Tensor) -> Tensor:
+    for word in BARRED:
+        logits[:, word] = float("-inf")
+    return logits

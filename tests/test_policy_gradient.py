@@ -25,6 +25,7 @@ from distgan.models.captioner import AttentionCaptioner
 from distgan.models.decoder import END, PAD, UNK
 from distgan.randomness import STREAMS, Draw
 from distgan.rollouts import MonteCarlo, monte_carlo, sample
+from distgan.work import Work
 
 V, T, K, D = 7, 3, 4, 5
 WORDS = (4, 5, 6)
@@ -176,7 +177,7 @@ def roll(
     draw = Draw(11, STREAMS["words"], 0)
     samples = sample(world.captioner, context, draw, torch.arange(rows), chunk_rows=rows)
     draw = draw._replace(stream=STREAMS["rollouts"])
-    how = {"rollouts": rollouts, "draw": draw, "chunk_rows": 4 * rows}
+    how = {"rollouts": rollouts, "draw": draw, "work": Work(chunk_rows=4 * rows)}
     return samples.words, monte_carlo(world.captioner, context, samples, score, **how)
 
 

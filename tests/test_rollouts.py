@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from distgan.completions import complete
 from distgan.models.captioner import AttentionCaptioner
 from distgan.models.decoder import END, PAD, START, UNK
 from distgan.randomness import STREAMS, Draw
@@ -20,14 +21,13 @@ from distgan.rollouts import (
     MonteCarlo,
     Samples,
     beam,
-    choose,
-    complete,
     constant_safe_mean,
-    cumulative_distribution,
     greedy,
     monte_carlo,
     sample,
 )
+from distgan.sampling import choose
+from distgan.work import Work
 
 V, T, K, D, B, N = 9, 5, 4, 5, 3, 2
 
@@ -126,6 +126,12 @@ def tiny_captioner(seed: int) -> AttentionCaptioner:
     return captioner.requires_grad_(False)
 
 
+def cumulative_distribution(logits: Tensor) -> Tensor:
+    """Running sums (R, V), float64, of unnormalised probabilities; `UNK` barred."""
+    logits = logits.index_fill(1, torch.tensor([UNK]), -math.inf)
+    return (logits - logits.amax(1, keepdim=True)).exp().cumsum(1, dtype=torch.float64)
+
+
 def draws(seed: int, step: int) -> tuple[Draw, Draw]:
     return Draw(seed, STREAMS["words"], step), Draw(seed, STREAMS["rollouts"], step)
 
@@ -140,8 +146,8 @@ def roll(
 ) -> tuple[Samples, Tensor, MonteCarlo]:
     context = captioner.look(regions)
     samples = sample(captioner, context, drawn[0], position, chunk_rows=chunk_rows)
-    how = {"rollouts": N, "draw": drawn[1], "chunk_rows": chunk_rows}
-    texts = complete(captioner, context, samples, **how)
+    how = {"rollouts": N, "draw": drawn[1], "work": Work(chunk_rows=chunk_rows)}
+    texts = complete(captioner, context, samples, **how).spread()
     values = monte_carlo(
         captioner, context, samples, lambda w, image: score(w, image + first_image), **how
     )
@@ -294,15 +300,15 @@ def test_a_wide_beam_finds_the_best_caption() -> None:
     assert torch.equal(one, greedy(captioner, context, image))
 
 
-def test_rows_past_the_end_cost_nothing() -> None:
-    """Row-steps are counted: nothing is decoded for captions that have ended."""
+def test_each_distinct_text_is_decoded_once_and_nothing_past_the_end() -> None:
+    """Row-steps are counted: one for every text that some caption or rollout passes through."""
 
     class Counting(AttentionCaptioner):
         rows = 0
 
-        def step(self, words: Tensor, state: object, context: object) -> tuple:
-            Counting.rows += len(words)
-            return super().step(words, state, context)
+        def recur(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+            Counting.rows += len(h)
+            return super().recur(gates, h, c)
 
     torch.manual_seed(4)
     captioner = Counting(V, T, D, embedding=4, hidden=5, attention=4).double()
@@ -311,12 +317,17 @@ def test_rows_past_the_end_cost_nothing() -> None:
     samples = sample(captioner, context, draw[0], torch.arange(B))
     assert Counting.rows == int(samples.lengths.sum())
     Counting.rows = 0
-    texts = complete(captioner, context, samples, rollouts=N, draw=draw[1])
-    lengths = (texts != PAD).sum(3)  # (B, T, N)
-    prefix = torch.arange(T)[:, None]
-    rolled = (prefix < samples.lengths[:, None, None]).expand_as(lengths)
-    own = int(samples.lengths.sum())  # these also write the first word of every rollout
-    assert Counting.rows == own + int((lengths - prefix - 1)[rolled].sum())
+    done = complete(captioner, context, samples, rollouts=5, draw=draw[1])
+    texts = [
+        (int(image), *words[: int((words != PAD).sum())].tolist())
+        for image, words in zip(done.image, done.words, strict=True)
+    ]
+    passed = {text[: 1 + t] for text in texts for t in range(len(text) - 1)}
+    captions = {text[: 1 + t] for text in texts[:B] for t in range(len(text) - 1)}
+    assert Counting.rows == B * T + len(passed - captions)  # `read` reads captions to their end
+    assert len(set(texts)) == len(texts) == len(done.words)
+    assert (done.text >= 0).sum() == 5 * samples.lengths.sum()
+    assert len(texts) < (done.text >= 0).sum()  # some rollouts did write the same
 
 
 def test_copies_have_noise_of_their_own() -> None:
@@ -328,8 +339,8 @@ def test_copies_have_noise_of_their_own() -> None:
     one = sample(captioner, context, draw[0], position)
     assert torch.equal(two.words[::2], one.words)
     assert not torch.equal(two.words[1::2], one.words)
-    texts = complete(captioner, context, two, rollouts=N, draw=draw[1])
-    alone = complete(captioner, context, one, rollouts=N, draw=draw[1])
+    texts = complete(captioner, context, two, rollouts=N, draw=draw[1]).spread()
+    alone = complete(captioner, context, one, rollouts=N, draw=draw[1]).spread()
     assert torch.equal(texts[::2], alone)
     for n in range(N):  # no rollout of nothing by one copy is a rollout by the other
         for m in range(N):

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from distgan.benchmarks.sizes import add_sizes
 from distgan.benchmarks.timing import seconds
+from distgan.completions import Samples, complete
 from distgan.models.captioner import AttentionCaptioner, CaptionerState, Context
 from distgan.models.decoder import END, PAD, START
 from distgan.randomness import STREAMS, Draw, uniforms
-from distgan.rollouts import Samples, choose, complete, monte_carlo, sample
+from distgan.rollouts import monte_carlo, sample
+from distgan.sampling import choose
+from distgan.work import Work
 
 DRAW = Draw(0, STREAMS["rollouts"], 0)
 
@@ -98,7 +101,7 @@ def bench_rollouts(args: argparse.Namespace) -> dict[str, float]:
         return words.sum(1).float()
 
     def batched() -> None:
-        how = {"rollouts": args.rollouts, "draw": DRAW, "chunk_rows": args.chunk_rows}
+        how = {"rollouts": args.rollouts, "draw": DRAW, "work": Work(args.chunk_rows)}
         monte_carlo(captioner, captioner.look(regions), samples, free, empty_prefix=False, **how)
 
     captioner.steps.clear()
@@ -130,8 +133,8 @@ def compare_naive(
     work = lambda: slow.append(naive(captioner, regions, samples, args.rollouts))  # noqa: E731
     taken = seconds(work, regions.device)
     steps, rows = len(captioner.steps), sum(captioner.steps)
-    how = {"rollouts": args.rollouts, "draw": DRAW, "chunk_rows": args.chunk_rows}
-    fast = complete(captioner, context, samples, empty_prefix=False, **how)
+    how = {"rollouts": args.rollouts, "draw": DRAW, "work": Work(args.chunk_rows)}
+    fast = complete(captioner, context, samples, empty_prefix=False, **how).spread()
     prefix = torch.arange(args.max_length, device=regions.device)
     rolled = (prefix > 0) & (prefix < samples.lengths[:, None])
     return {

@@ -18,6 +18,7 @@ from distgan.models.critics import build_critic
 from distgan.models.decoder import END
 from distgan.randomness import STREAMS, Draw
 from distgan.rollouts import monte_carlo, sample
+from distgan.work import Work
 
 DRAW = Draw(0, STREAMS["rollouts"], 0)
 
@@ -64,7 +65,7 @@ def bench_step(args: argparse.Namespace) -> dict[str, float]:
         step(learners[1], bce_critic(scores, scores.flip(0), weight, weight))
 
     def roll_out() -> None:
-        how = {"rollouts": args.rollouts, "draw": DRAW, "chunk_rows": args.chunk_rows}
+        how = {"rollouts": args.rollouts, "draw": DRAW, "work": Work(args.chunk_rows)}
         monte_carlo(captioner, context, samples, score, **how)
 
     phases: dict[str, Callable[[], object]] = {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distgan.models.decoder import END, PAD
-from distgan.rollouts import BARRED, choose
+from distgan.sampling import choose
 
 
 def swap_a_word(logits: Tensor, words: Tensor, place: Tensor, pick: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def swap_a_word(logits: Tensor, words: Tensor, place: Tensor, pick: Tensor) -> T
     here = logits[row, at].clone()
     here[row, words[row, at]] = float("-inf")
     here[:, END] = float("-inf")
-    other = choose(here, pick[:, None], BARRED)[:, 0]
+    other = choose(here, pick[:, None])[:, 0]
     swapped = words.clone()
     swapped[row, at] = torch.where(said[row, at], other, words[row, at])
     return swapped

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, embedding_bag
 
-from distgan.models.decoder import PAD, START, read_by_steps, shifted
+from distgan.models.decoder import PAD, START, Footprint, read_by_steps, shifted
+from distgan.models.prepared_captioner import PreparedCaptioner
 
 
 class Context(NamedTuple):
@@ -41,18 +42,18 @@ class CaptionerState:
 
     h: Tensor  # (R, H)
     c: Tensor  # (R, C)
-    seen: Tensor  # a^, (R, D); zeros before `START` is read
+    e: Tensor  # the last attention, (R, K); zeros before `START` is read
     image: Tensor  # (R,) int64
 
     def rows(self, index: Tensor) -> Self:
-        return type(self)(self.h[index], self.c[index], self.seen[index], self.image[index])
+        return type(self)(self.h[index], self.c[index], self.e[index], self.image[index])
 
     def join(self, others: Sequence[Self]) -> Self:
         every = (self, *others)
         return type(self)(
             torch.cat([state.h for state in every]),
             torch.cat([state.c for state in every]),
-            torch.cat([state.seen for state in every]),
+            torch.cat([state.e for state in every]),
             torch.cat([state.image for state in every]),
         )
 
@@ -140,7 +141,7 @@ class AttentionCaptioner(nn.Module):
         return Context(regions, self.region_keys(regions), h, c, style_gates)
 
     def start(self, context: Context, image: Tensor) -> CaptionerState:
-        nothing = context.regions.new_zeros(1, context.regions.shape[2]).expand(len(image), -1)
+        nothing = context.regions.new_zeros(1, context.regions.shape[1]).expand(len(image), -1)
         return CaptionerState(context.h[image], context.c[image], nothing, image)
 
     def advance(self, words: Tensor, state: CaptionerState, context: Context) -> CaptionerState:
@@ -150,10 +151,11 @@ class AttentionCaptioner(nn.Module):
         if context.style_gates is not None:
             gates = gates + context.style_gates[state.image]
         h, c = self.recur(gates, state.h, state.c)
-        return CaptionerState(h, c, seen, state.image)
+        return CaptionerState(h, c, e, state.image)
 
     def logits(self, state: CaptionerState, context: Context) -> Tensor:
-        return self._barred(self.readout(torch.cat([state.h, state.seen], 1)))
+        seen = _weighted_rows(state.e, context.regions, state.image)
+        return self._barred(self.readout(torch.cat([state.h, seen], 1)))
 
     def step(
         self, words: Tensor, state: CaptionerState, context: Context
@@ -163,6 +165,34 @@ class AttentionCaptioner(nn.Module):
 
     def read(self, words: Tensor, image: Tensor, context: Context) -> CaptionerState:
         return read_by_steps(self, words, image, context)
+
+    def prepared(
+        self,
+        context: Context,
+        images: tuple[int, int],
+        *,
+        row_steps: int,
+        chunk_rows: int,
+        dtype: torch.dtype | None,
+    ) -> PreparedCaptioner | AttentionCaptioner:
+        _, K, D = context.regions.shape
+        count = images[1] - images[0]
+        if row_steps * (D - K) <= count * K * D:  # fewer products to project each row's own view
+            return self
+        how = {"row_steps": row_steps, "chunk_rows": chunk_rows}
+        return PreparedCaptioner(self, context, images, **how, dtype=dtype or context.keys.dtype)
+
+    def footprint(self, context: Context) -> Footprint:
+        _, K, A = context.keys.shape
+        size = context.keys.element_size()
+        gates = self.hidden_gates.out_features
+        row = (self.hidden * (1 + self.has_cell) + K + 2) * size
+        return Footprint(
+            image=K * (A + gates + self.num_words) * size,
+            caption=self.max_length * row,
+            row=row,
+            step=(K * A + 2 * self.num_words + 4 * gates) * size,
+        )
 
     def forward(
         self, regions: Tensor, words: Tensor, style: Tensor | None = None
@@ -199,9 +229,10 @@ class AttentionCaptioner(nn.Module):
         return o.sigmoid() * c.tanh(), c
 
     def _barred(self, logits: Tensor) -> Tensor:
-        """`PAD` and `START` can never be written."""
-        never = torch.tensor([PAD, START], device=logits.device)
-        return logits.index_fill(-1, never, float("-inf"))
+        """`PAD` and `START` can never be written; in place."""
+        for never in (PAD, START):
+            logits[..., never] = float("-inf")
+        return logits
 
 
 def _weighted_rows(weights: Tensor, regions: Tensor, image: Tensor) -> Tensor:

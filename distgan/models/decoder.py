@@ -16,7 +16,7 @@ Letters: I images, R rows (captions being written, several an image), T words, V
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -36,6 +36,15 @@ class State(Protocol):
         """These rows, then those of each of `others`; all come from one `start` or one `read`,
         and have made equally many steps since."""
         ...
+
+
+class Footprint(NamedTuple):
+    """Bytes that rows take, about."""
+
+    image: int  # made ready once an image
+    caption: int  # what `read` holds of a caption, all its prefixes
+    row: int  # a row's state
+    step: int  # beside it, while the row reads a word and its logits are there
 
 
 class Decoder(Protocol):
@@ -74,6 +83,26 @@ class Decoder(Protocol):
         Row t * R + r has read `START`, x_1..x_t of caption r, and is about to write x_{t+1}.
         Rows past a caption's end are there and mean nothing.
         """
+        ...
+
+    def prepared(
+        self,
+        context: object,
+        images: tuple[int, int],
+        *,
+        row_steps: int,
+        chunk_rows: int,
+        dtype: torch.dtype | None,
+    ) -> Decoder:
+        """A decoder made ready for many rows of images first..last - 1 of this context; or itself.
+
+        About `row_steps` rows will be read in all, at most `chunk_rows` at once, with the products
+        in `dtype`, None: its own. Without gradients; logits last until the next call.
+        """
+        ...
+
+    def footprint(self, context: object) -> Footprint:
+        """What writing rows about this context takes."""
         ...
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from distgan.models.decoder import PAD, START, shifted
+from distgan.models.decoder import PAD, START, Footprint, shifted
 from distgan.models.gpt2 import Attended, Blocks, Cache, Seats, seats
 
 Mapper = Literal["mlp", "attention"]
@@ -213,6 +213,21 @@ class GPT2Captioner(nn.Module):
     def step(self, words: Tensor, state: GPT2State, context: Context) -> tuple[Tensor, GPT2State]:
         state = self.advance(words, state, context)
         return self.logits(state, context), state
+
+    def prepared(self, context: Context, images: tuple[int, int], **_: object) -> GPT2Captioner:
+        """Itself: nothing that rows of an image share is left to compute."""
+        return self
+
+    def footprint(self, context: Context) -> Footprint:
+        _, L, _, H, P, d = context.trunk.shape
+        size, pair = context.trunk.element_size(), 2 * L * H * d
+        row = pair * self.max_length * size
+        return Footprint(
+            image=0,
+            caption=pair * (P + self.max_length) * size,
+            row=row,
+            step=(3 * H * d * L + 2 * self.num_words + 12 * H * d) * size,
+        )
 
     def _branch(self, trunk: Tensor, owner: Tensor, length: Tensor, hidden: Tensor) -> GPT2State:
         """Rows that have read nothing but the first `length` places of their trunk rows."""
