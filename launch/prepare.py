@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -10,12 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distgan.data import foreign
+from distgan.data.foreign import index_dataset
 from distgan.data.importers.options import add_options, options_from
 from distgan.data.importers.registry import IMPORTERS, Registered
+from distgan.data.layout import VocabularyOptions, WriteOptions
 from distgan.data.manifest import MANIFEST, parse_manifest
+from distgan.data.pieces import WritePieces
 from distgan.data.progress import Bar
-from distgan.data.shards import WriteOptions, index_dataset, write_dataset
+from distgan.data.shards import write_dataset
 from distgan.data.verify import summary, verify
+
+_CPUS = os.cpu_count() or 1
 
 EXAMPLES = """\
 examples:
@@ -43,13 +50,16 @@ def main(words: list[str] | None = None) -> int:
 
 def _write(registered: Registered, arguments: argparse.Namespace) -> int:
     options = options_from(arguments, WriteOptions)
+    write_pieces = None if arguments.ray is None else _on_cluster(arguments.ray)
     importer = registered.importer(options_from(arguments, registered.options))
     out: Path = arguments.out
     out.parent.mkdir(parents=True, exist_ok=True)
     for line in importer.report.text():
         print(line)
     with Bar("samples") as bar:
-        written = write_dataset(importer, importer.source, out, options, bar.show)
+        written = write_dataset(
+            importer, importer.source, out.resolve(), options, bar.show, write_pieces
+        )
     if not written:
         print(f"already prepared: {out}")
         return 0
@@ -58,11 +68,21 @@ def _write(registered: Registered, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _on_cluster(address: str) -> WritePieces:
+    from distgan.cluster.prepare import on_cluster  # Ray is needed for nothing else here
+
+    return on_cluster(address)
+
+
 def _index(arguments: argparse.Namespace) -> int:
     root: Path = arguments.folder
     if not root.is_dir():
         raise ValueError(f"folder {root} does not exist")
-    manifest = index_dataset(root, min_count=arguments.min_count, max_words=arguments.max_words)
+    options = options_from(arguments, VocabularyOptions)
+    with Bar("shards") as bar:
+        manifest = index_dataset(
+            root, options, split=arguments.split, jobs=arguments.jobs, progress=bar.show
+        )
     print(f"indexed {root}")
     print(summary(manifest))
     return 0
@@ -71,7 +91,7 @@ def _index(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     root: Path = arguments.folder
     with Bar("shards") as bar:
-        problems = verify(root, contents=arguments.contents, progress=bar.show)
+        problems = verify(root, contents=arguments.contents, jobs=arguments.jobs, progress=bar.show)
     for problem in problems[: arguments.show]:
         print(problem)
     if len(problems) > arguments.show:
@@ -98,17 +118,35 @@ def _parser() -> argparse.ArgumentParser:
         add_options(source, registered.options)
         source.add_argument("--out", type=Path, required=True, help="the dataset's folder")
         add_options(source, WriteOptions)
-        source.set_defaults(jobs=os.cpu_count() or 1)
+        source.set_defaults(jobs=_CPUS)
+        source.add_argument(
+            "--ray",
+            nargs="?",
+            const="auto",
+            metavar="ADDRESS",
+            help="write the shards as tasks of a Ray cluster (that of RAY_ADDRESS, or on this "
+            "machine); --out and the source's files must lie where every node sees them",
+        )
     index = _command(commands, "index", _index, "foreign WebDataset shards, indexed in place")
     index.add_argument("folder", type=Path, help="holds SPLIT-*.tar of KEY.jpg and KEY.json|txt")
-    _add_vocabulary(index)
+    index.add_argument(
+        "--split", help="the split of all shards (default: what each one's name or folder says)"
+    )
+    add_options(index, VocabularyOptions)
+    _add_jobs(index)
+    index.epilog = inspect.getdoc(foreign)
     check = _command(commands, "verify", _verify, "check every byte of a dataset")
     check.add_argument("folder", type=Path, help="a dataset, or foreign shards once indexed")
     check.add_argument(
         "--contents", action="store_true", help="also decode every image, look at every caption"
     )
     check.add_argument("--show", type=int, default=20, help="problems to print (default: 20)")
+    _add_jobs(check)
     return parser
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=_CPUS, help="shards read at the same time")
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -133,13 +171,6 @@ def _command(
     )
     parser.set_defaults(command=run)
     return parser
-
-
-def _add_vocabulary(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--min-count", type=int, default=1, help="occurrences a word needs to join the vocabulary"
-    )
-    parser.add_argument("--max-words", type=int, help="words of the vocabulary (default: no limit)")
 
 
 if __name__ == "__main__":

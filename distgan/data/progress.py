@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
+
+Progress = Callable[[int, int], None]
+"""Told what is done so far, and how much there will be."""
+
+
+def silent(done: int, total: int) -> None:
+    """For nobody who waits."""
 
 
 class Bar:

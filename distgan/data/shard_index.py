@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from distgan.data.manifest import INDEX, MANIFEST, Manifest, ShardFile, file_sha256
 from distgan.data.samples import Caption
-from distgan.data.tars import DamagedShard, Member, members
+from distgan.data.tars import DamagedShard, Member
 
 FACTUAL = "factual"  # how captions without a style are called
 EXTENSIONS = ("jpg", "png", "webp")
@@ -84,47 +83,6 @@ def count_captions(table: pa.Table) -> dict[str, dict[str, int]]:
     return {split: dict(sorted(count.items())) for split, count in counts.items()}
 
 
-def index_shard(path: Path, name: str, split: str) -> list[Row]:
-    """The rows of a shard in the common layout: KEY.jpg|jpeg|png|webp with KEY.json or KEY.txt.
-
-    Captions are taken from the JSON's `captions` (strings, or {"text", "style"}) or `caption`,
-    else from the lines of the text. Errors name the shard and the key.
-    """
-    found: dict[str, dict[str, Member]] = {}
-    for member in members(path):
-        folder, _, base = member.name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        key = f"{folder}/{stem}".strip("./") if folder else stem
-        parts = found.setdefault(key, {})
-        extension = extension.lower().replace("jpeg", "jpg")
-        if extension in parts:
-            raise ValueError(f"{path}: {key}: two members {key}.{extension}")
-        parts[extension] = member
-    with path.open("rb") as file:
-
-        def read(member: Member) -> bytes:
-            file.seek(member.offset)
-            return file.read(member.size)
-
-        rows = []
-        for key, parts in found.items():
-            image = next((parts[e] for e in EXTENSIONS if e in parts), None)
-            if image is None:
-                raise ValueError(f"{path}: {key}: no image ({', '.join(EXTENSIONS)}) among {parts}")
-            words, captions, facts = _captions(path, key, parts, read)
-            content = (image._replace(name=image.name.lower().replace("jpeg", "jpg")), read(image))
-            rows.append(row(split, name, key, content, words, captions, facts))
-    if not rows:
-        raise ValueError(f"{path}: an empty shard: no samples")
-    return rows
-
-
-def split_of(name: str) -> str:
-    """The split a shard belongs to by its name: `val-000012.tar` and `val/12.tar` are of val."""
-    stem = re.sub(r"[-_.]*\{?\d*\}?$", "", Path(name).name.removesuffix(".tar"))
-    return stem or (Path(name).parent.name or "train")
-
-
 def is_unseen(split: str) -> bool:
     """Is a split kept from training, by its name: val, dev, test and what begins with these?"""
     return split.startswith(("val", "dev", "test"))
@@ -152,34 +110,3 @@ def _place(what: str, member: Member, content: bytes) -> Row:
         f"{what}_size": member.size,
         f"{what}_crc32": zlib.crc32(content),
     }
-
-
-def _captions(
-    path: Path, key: str, parts: dict[str, Member], read: Any
-) -> tuple[tuple[Member, bytes], list[Caption], dict[str, Any]]:
-    """The member with the captions and its contents, the captions, and all other facts."""
-    facts: dict[str, Any] = {}
-    if "json" in parts:
-        content = read(parts["json"])
-        try:
-            facts = json.loads(content)
-            given = facts.pop("captions", None) or facts.pop("caption", None) or []
-            captions = [_caption(item) for item in ([given] if isinstance(given, str) else given)]
-        except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise ValueError(f"{path}: {key}.json: not captions and facts: {error!r}") from error
-        if captions or "txt" not in parts:
-            return (parts["json"], content), captions, facts
-    if "txt" not in parts:
-        raise ValueError(f"{path}: {key}: neither {key}.json nor {key}.txt")
-    content = read(parts["txt"])
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: {key}.txt: not UTF-8: {error}") from error
-    return (parts["txt"], content), [Caption(s.strip()) for s in lines if s.strip()], facts
-
-
-def _caption(item: str | dict[str, Any]) -> Caption:
-    if isinstance(item, str):
-        return Caption(item)
-    return Caption(str(item["text"]), item.get("style"))

@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from distgan.data.manifest import (
     file_sha256,
     parse_manifest,
 )
+from distgan.data.progress import Progress, silent
 from distgan.data.tars import BLOCK, header_belongs, padded
 from distgan.data.texts import words_of
 
@@ -34,12 +36,14 @@ def verify(
     root: Path,
     *,
     contents: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    jobs: int = 1,
+    progress: Progress = silent,
 ) -> list[str]:
     """Everything wrong with the dataset under `root`, one sentence each; empty when it is sound.
 
     `contents` also decodes every image and looks for captions without words, which sound bytes
-    may still hold. `progress` is told the shards done and their number.
+    may still hold. `jobs` shards are read at a time; `progress` is told the shards done and
+    their number.
     """
     path = root / MANIFEST
     if not path.is_file():
@@ -52,14 +56,21 @@ def verify(
     for text in manifest.texts:
         problems += _check_text(root, text)
     rows = _rows_by_shard(root, manifest, problems)
-    for done, shard in enumerate(manifest.shards):
-        progress(done, len(manifest.shards))
-        problems += _check_shard(
-            root / shard.name, shard, rows.get(shard.name, []) if rows else None
-        )
-        if contents and rows:
-            problems += _check_contents(root / shard.name, shard, rows.get(shard.name, []))
-    progress(len(manifest.shards), len(manifest.shards))
+
+    def check(shard: ShardFile) -> list[str]:
+        its_rows = None if rows is None else rows.get(shard.name, [])
+        found = list(_check_shard(root / shard.name, shard, its_rows))
+        return found + list(_check_contents(root, shard, its_rows or []) if contents else ())
+
+    # in threads: hashing and decoding leave the interpreter free
+    with ThreadPoolExecutor(jobs) as threads:
+        try:
+            for done, found in enumerate(threads.map(check, manifest.shards), 1):
+                problems += found
+                progress(done, len(manifest.shards))
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
     return problems
 
 
@@ -152,7 +163,8 @@ def _damage(file: io.BufferedReader, size: int, row: Row, what: str) -> str | No
     return None
 
 
-def _check_contents(path: Path, shard: ShardFile, rows: list[Row]) -> Iterator[str]:
+def _check_contents(root: Path, shard: ShardFile, rows: list[Row]) -> Iterator[str]:
+    path = root / shard.name
     if not path.is_file():
         return
     with path.open("rb") as file:

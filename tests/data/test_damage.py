@@ -17,7 +17,7 @@ import torch
 
 from distgan.data.damage import DamagedSample, TooManyBadSamples
 from distgan.data.dataset import Dataset
-from distgan.data.shards import index_dataset
+from distgan.data.foreign import index_dataset
 from distgan.data.sources import CaptionedImages
 from distgan.data.stream import Stream
 from distgan.data.tars import DamagedShard

@@ -12,7 +12,7 @@ The FashionGen2 of the AttnGAN notebooks is eight categories, and first sentence
         --val fashiongen_256_256_validation.h5 --first-sentence \\
         --categories TOPS SWEATERS PANTS JEANS SHIRTS DRESSES SHORTS SKIRTS --out data/fashiongen2
 
-Each row is a sample: its picture as lossless PNG (`--quality 95`: as JPEG, which is smaller),
+Each row is a sample: its picture as lossless PNG (`--encode jpg`: as JPEG, which is smaller),
 its description as the caption. Rows of one product show it from several sides and share the
 description, so the product's id is their `class`; the facts also hold `row`, `category` and what
 else the file says of it.
@@ -53,14 +53,6 @@ class FashionGenOptions(LineOptions):
         "keep rows of these categories only (default: all)", default=(), metavar="CATEGORY"
     )
     first_sentence: bool = option("cut descriptions at the first full stop", default=False)
-    quality: int | None = option(
-        "save pictures as JPEG of this quality, 1 to 100 (default: as PNG, without loss)",
-        default=None,
-    )
-
-    def __post_init__(self) -> None:
-        if self.quality is not None and not 1 <= self.quality <= 100:
-            raise ValueError(f"quality must be in 1..100, got {self.quality}")
 
 
 class FashionGen(ImageFiles):
@@ -79,10 +71,7 @@ class FashionGen(ImageFiles):
     def image(self, found: Found) -> tuple[bytes, str]:
         picture = Image.fromarray(self._file(found.path)[_IMAGES][found.facts["row"]])
         file = io.BytesIO()
-        if self._options.quality is None:
-            picture.save(file, "PNG")
-        else:
-            picture.save(file, "JPEG", quality=self._options.quality, subsampling=0)
+        picture.save(file, "PNG")
         return file.getvalue(), found.extension
 
     def __getstate__(self) -> dict[str, Any]:
@@ -93,7 +82,6 @@ class FashionGen(ImageFiles):
         texts, products = self._strings(path, _TEXT), self._numbers(path)
         kept = self._chosen(path)
         facts = self._facts(path)
-        extension = "png" if self._options.quality is None else "jpg"
         found = []
         for row in kept:
             text = texts[row].partition(".")[0] if self._options.first_sentence else texts[row]
@@ -101,7 +89,7 @@ class FashionGen(ImageFiles):
             said = {name: values[row] for name, values in facts.items() if values[row]}
             said = {"row": row, "class": products[row], **said}
             if captions:
-                found.append(Found(f"{split}_{row:06d}", path, extension, captions, said))
+                found.append(Found(f"{split}_{row:06d}", path, "png", captions, said))
         self.report.say(
             f"{path.name}: {len(texts):,} rows, {len(kept):,} of the categories asked for, "
             f"{len({products[row] for row in kept}):,} products"
