@@ -12,12 +12,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from distgan.data.vocabulary import (
     SPECIAL,
     UNK,
-    Tokens,
-    Vocabulary,
     digest_of,
     finish,
     until_end,
 )
+
+END_OF_TEXT = "<|endoftext|>"
 
 
 class BytePairs:
@@ -85,8 +85,8 @@ class BytePairs:
     def digest(self) -> str:
         return digest_of(self.state())
 
-
-def tokens_from_state(state: dict[str, Any]) -> Tokens:
-    """Words or byte pairs, as their `state` says."""
-    kinds = {"words": Vocabulary.from_state, "byte_pairs": BytePairs.from_state}
-    return kinds[state["kind"]](state)
+    @property
+    def never(self) -> tuple[int, ...]:
+        """<|endoftext|>, where it is a piece: END stands for it."""
+        own = self._pieces.get(END_OF_TEXT)
+        return () if own is None else (own + len(SPECIAL),)

@@ -24,6 +24,10 @@ class Tokens(Protocol):
     def state(self) -> dict[str, Any]: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def never(self) -> tuple[int, ...]:
+        """Numbers beside the special ones that no encoded text holds."""
+        ...
 
 
 class Vocabulary:
@@ -78,6 +82,10 @@ class Vocabulary:
     @property
     def digest(self) -> str:
         return digest_of(self.state())
+
+    @property
+    def never(self) -> tuple[int, ...]:
+        return ()
 
 
 def finish(ids: list[int], max_length: int) -> list[int]:

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from distgan.advantages import advantages
 from distgan.config import Config, OptimizerConfig
-from distgan.data.word_vectors import read_word_vectors
 from distgan.engine.log import Log
 from distgan.engine.loop import Stream
 from distgan.engine.stages import Batch, Loss, Moment, Prepared, Stage, Update
@@ -43,10 +42,12 @@ from distgan.methods.attend_gan_config import AttendGANConfig
 from distgan.methods.caption_batches import join, repeat_rows
 from distgan.methods.caption_corpora import Corpora, corpus_of
 from distgan.methods.caption_networks import (
+    CaptionNetwork,
     Generator,
     build_caption_critic,
     build_generator,
     evaluating,
+    load_pretrained,
     score_captions,
     shown,
 )
@@ -57,7 +58,6 @@ from distgan.methods.critic_evidence import weighted_auc
 from distgan.methods.critic_lessons import CriticLessons
 from distgan.methods.round_facts import gradient_ratio, push, sampled_facts
 from distgan.metrics.health import health
-from distgan.models.captioner import AttentionCaptioner
 from distgan.randomness import STREAMS, Draw
 from distgan.rollouts import (
     BARRED,
@@ -98,7 +98,7 @@ class AttendGAN:
         self._first_numbers: dict[str, float] = {}
 
     @property
-    def captioner(self) -> AttentionCaptioner:
+    def captioner(self) -> CaptionNetwork:
         return self.generator.captioner
 
     def algorithm(self) -> tuple[Stage, ...]:
@@ -176,11 +176,8 @@ class AttendGAN:
         self.pool.load_state_dict(state["pool"])
 
     def _build_generator(self) -> Generator:
-        g = self.config.generator
         generator = build_generator(self.config, self.caption_identity())
-        if g.word_vectors is not None:
-            vectors = read_word_vectors(g.word_vectors, self.corpora.vocabulary)
-            generator.captioner.load_word_vectors(vectors)
+        load_pretrained(generator.captioner, self.config.generator, self.corpora.vocabulary)
         return generator
 
     # Generator

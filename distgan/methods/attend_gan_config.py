@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from distgan.config import PATH, WORD_OR_PATH, OptimizerConfig, require
@@ -32,9 +32,30 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorConfig:
-    """G_theta, the attention LSTM."""
+class GPT2Config:
+    """GPT-2 after an image's tokens. The sizes are the small GPT-2's."""
 
+    layers: int = 12
+    heads: int = 12
+    width: int = 768
+    prefix: int = 10  # tokens an image becomes
+    mapper: Literal["mlp", "attention"] = "mlp"  # of the mean region, or of views of all regions
+    # a folder with GPT-2's config.json and model.safetensors; None: random
+    weights: str | None = field(default=None, metadata=PATH)
+
+    def __post_init__(self) -> None:
+        key = "method.generator.gpt2"
+        for name in ("layers", "heads", "width", "prefix"):
+            require(vars(self)[name] >= 1, f"{key}.{name}", vars(self)[name], "at least 1")
+        if self.width % self.heads:
+            raise ValueError(f"{key}.width={self.width} must be a multiple of heads={self.heads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """G_theta: the paper's attention LSTM, or another decoder in its place."""
+
+    network: Literal["attention_lstm", "attention_gru", "gpt2"] = "attention_lstm"
     max_length: int = 16  # T, `<end>` included [R]
     embedding: int = 300  # supplement
     hidden: int = 512  # supplement
@@ -43,11 +64,30 @@ class GeneratorConfig:
     dropout: float = 0.5  # [R]
     # GloVe text or GPT-2 weights, a local file
     word_vectors: str | None = field(default=None, metadata=PATH)
+    gpt2: GPT2Config = field(default_factory=GPT2Config)
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-4))
 
     def __post_init__(self) -> None:
         require(self.max_length >= 2, "method.generator.max_length", self.max_length, "at least 2")
         require(0 <= self.dropout < 1, "method.generator.dropout", self.dropout, "in [0, 1)")
+        self._check_sizes()
+        if self.word_vectors is not None and self.gpt2.weights is not None:
+            raise ValueError(
+                f"method.generator.word_vectors={self.word_vectors}: the words have those of "
+                f"method.generator.gpt2.weights={self.gpt2.weights}"
+            )
+
+    def _check_sizes(self) -> None:
+        """The sizes of a network that is not built would be set in vain."""
+        key = "method.generator"
+        recurrent = ("embedding", "hidden", "attention", "style_size")
+        others = recurrent if self.network == "gpt2" else ("gpt2",)
+        defaults = {f.name: f.default for f in fields(self)} | {"gpt2": GPT2Config()}
+        for name in others:
+            if vars(self)[name] != defaults[name]:
+                raise ValueError(
+                    f"{key}.{name}={vars(self)[name]} has no part in {key}.network={self.network}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +178,11 @@ class AttendGANConfig:
         require(
             weight is None or weight >= 0, "method.adversarial_text_weight", weight, "at least 0"
         )
+        if self.generator.network == "gpt2" and self.lambda_attention != 0:
+            raise ValueError(
+                f"method.lambda_attention={self.lambda_attention} needs a generator that attends "
+                "to regions, but method.generator.network=gpt2: set it to 0"
+            )
         if self.baseline == "leave_one_out" and self.captions < 2:
             raise ValueError(
                 f"method.baseline=leave_one_out needs method.captions of at least 2, "

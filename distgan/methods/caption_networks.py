@@ -12,19 +12,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from distgan.data.byte_pairs import tokens_from_state
+from distgan.data.tokens import tokens_from_state
+from distgan.data.vocabulary import Tokens
+from distgan.data.word_vectors import read_word_vectors
 from distgan.losses import reward
-from distgan.methods.attend_gan_config import AttendGANConfig, CriticConfig
+from distgan.methods.attend_gan_config import AttendGANConfig, CriticConfig, GeneratorConfig
 from distgan.models.captioner import AttentionCaptioner
 from distgan.models.critics import Critic, build_critic
 from distgan.models.encoders import Encoder, build_encoder
+from distgan.models.gpt2_captioner import GPT2Captioner
+from distgan.models.gpt2_files import load_gpt2
+from distgan.models.gru_captioner import GRUCaptioner
 from distgan.rollouts import Score
+
+CaptionNetwork = AttentionCaptioner | GPT2Captioner
+_RECURRENT = {"attention_lstm": AttentionCaptioner, "attention_gru": GRUCaptioner}
 
 
 class Generator(nn.Module):
     """G_theta: the region encoder and the captioner, one network that learns."""
 
-    def __init__(self, encoder: Encoder, captioner: AttentionCaptioner) -> None:
+    def __init__(self, encoder: Encoder, captioner: CaptionNetwork) -> None:
         super().__init__()
         self.encoder, self.captioner = encoder, captioner
 
@@ -34,19 +42,55 @@ def build_generator(
 ) -> Generator:
     """G_theta; `weights` in place of the config's where the encoder's will be loaded anyway."""
     encoder = build_encoder(config.encoder.name, weights or config.encoder.weights)
-    g = config.generator
-    captioner = AttentionCaptioner(
-        len(tokens_from_state(identity["vocabulary"])),
+    tokens = tokens_from_state(identity["vocabulary"])
+    num_styles = len(identity["styles"]) if tells_style(config, identity) else 0
+    build = _gpt2 if config.generator.network == "gpt2" else _recurrent
+    return Generator(encoder, build(config.generator, tokens, encoder.channels, num_styles))
+
+
+def _recurrent(
+    g: GeneratorConfig, tokens: Tokens, channels: int, num_styles: int
+) -> AttentionCaptioner:
+    return _RECURRENT[g.network](
+        len(tokens),
         g.max_length,
-        encoder.channels,
+        channels,
         embedding=g.embedding,
         hidden=g.hidden,
         attention=g.attention,
-        num_styles=len(identity["styles"]) if tells_style(config, identity) else 0,
+        num_styles=num_styles,
         style_size=g.style_size,
         dropout=g.dropout,
     )
-    return Generator(encoder, captioner)
+
+
+def _gpt2(g: GeneratorConfig, tokens: Tokens, channels: int, num_styles: int) -> GPT2Captioner:
+    return GPT2Captioner(
+        len(tokens),
+        g.max_length,
+        channels,
+        layers=g.gpt2.layers,
+        heads=g.gpt2.heads,
+        width=g.gpt2.width,
+        prefix=g.gpt2.prefix,
+        mapper=g.gpt2.mapper,
+        num_styles=num_styles,
+        never=tokens.never,
+        dropout=g.dropout,
+    )
+
+
+def load_pretrained(captioner: CaptionNetwork, config: GeneratorConfig, words: Tokens) -> None:
+    """What the config's files give a new captioner: GPT-2's weights, vectors of its words."""
+    folder = config.gpt2.weights
+    if isinstance(captioner, GPT2Captioner) and folder is not None:
+        try:
+            load_gpt2(captioner, folder)
+        except ValueError as error:
+            raise ValueError(f"method.generator.gpt2.weights={folder}: {error}") from error
+    vectors = config.word_vectors or folder
+    if vectors is not None:
+        captioner.load_word_vectors(read_word_vectors(vectors, words))
 
 
 def build_caption_critic(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distgan.advantages import advantages
 from distgan.data.vocabulary import Tokens
-from distgan.models.captioner import AttentionCaptioner
+from distgan.methods.caption_networks import CaptionNetwork
 from distgan.models.decoder import PAD
 from distgan.randomness import STREAMS, Draw
 from distgan.rollouts import Score, greedy, monte_carlo, sample
@@ -24,13 +24,14 @@ ROLLOUTS = 16  # of each prefix, for the rewards that are drawn
 
 @torch.no_grad()
 def draw_captions(
-    captioner: AttentionCaptioner,
+    captioner: CaptionNetwork,
     regions: Tensor,
     style: Tensor | None,
     images: Mapping[str, Tensor],
     vocabulary: Tokens,
 ) -> Figure:
-    """Images uint8 (3, S, S) by name, their greedy captions and where each word looked.
+    """Images uint8 (3, S, S) by name, their greedy captions and where each word looked, if the
+    captioner attends to regions.
 
     regions (B, K, D) are those of the images, style (B,).
     """
@@ -43,14 +44,15 @@ def draw_captions(
     drawn = zip(images.items(), words.cpu(), attention.cpu(), strict=True)
     for (key, pixels), caption, maps in drawn:
         written = names_of(vocabulary, caption)
-        said = SheetCaption("now", written, attention=grids(maps[: len(written)]))
+        looked = grids(maps[: len(written)]) if captioner.has_attention else None
+        said = SheetCaption("now", written, attention=looked)
         rows.append(SheetRow(pixels.permute(1, 2, 0).numpy(), [said], title=key))
     return caption_sheet(rows)
 
 
 @torch.no_grad()
 def draw_rewards(
-    captioner: AttentionCaptioner, context: object, score: Score, vocabulary: Tokens
+    captioner: CaptionNetwork, context: object, score: Score, vocabulary: Tokens
 ) -> Figure:
     """Q, baseline and advantage of each word of a caption sampled for the context's one image."""
     from distgan.metrics.pictures import word_rewards

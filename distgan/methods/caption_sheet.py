@@ -60,7 +60,7 @@ def _say(
     words = captioner.write(
         regions, style, decoding.decode, decoding.temperature, decoding.beam, decoding.seed
     )
-    attention = captioner.attend(regions, style, words)
+    attention = captioner.attend(regions, style, words).cpu() if captioner.attends else None
     q = None if rewards is None else rewards.of_words(captioner, regions, style, words)
     captions = []
     for row, caption in enumerate(words.cpu()):
@@ -69,7 +69,7 @@ def _say(
             SheetCaption(
                 name,
                 written,
-                grids(attention[row, : len(written)].cpu()),
+                None if attention is None else grids(attention[row, : len(written)]),
                 None if q is None else q[row, : len(written)].cpu().numpy(),
             )
         )

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from distgan.config import Config, parse_config
-from distgan.data.byte_pairs import tokens_from_state
 from distgan.data.images import decode
 from distgan.data.sources import encode_words
+from distgan.data.tokens import tokens_from_state
 from distgan.data.vocabulary import Tokens
 from distgan.engine import checkpoint
 from distgan.losses import mask, word_log_probs
@@ -79,9 +79,20 @@ class Captioner:
         draw = Draw(seed, STREAMS["evaluation"], 0)
         return sample(captioner, context, draw, image, temperature=temperature).words
 
+    @property
+    def attends(self) -> bool:
+        """Does it look at regions, word by word?"""
+        return self.generator.captioner.has_attention
+
     @torch.no_grad()
     def attend(self, regions: Tensor, style: str | None, words: Tensor) -> Tensor:
-        """Where each word of captions (B, T) looked: (B, T, K)."""
+        """Where each word of captions (B, T) looked: (B, T, K).
+
+        ValueError if the captioner does not attend to regions.
+        """
+        if not self.attends:
+            network = self.config.method.generator.network
+            raise ValueError(f"a captioner with network={network} attends to no regions")
         _, attention = self.generator.captioner(regions, words, self._style(style, len(words)))
         return attention
 

@@ -8,10 +8,10 @@ from torch import Tensor
 from distgan.engine.stages import Batch, Moment, Prepared
 from distgan.methods.attend_gan_config import AttendGANConfig
 from distgan.methods.caption_corpora import Corpora, corpus_of
+from distgan.methods.caption_networks import CaptionNetwork
 from distgan.methods.caption_pool import CaptionPool, Written
 from distgan.methods.critic_evidence import Evidence, rows
 from distgan.methods.word_swaps import swap_a_word
-from distgan.models.captioner import AttentionCaptioner
 from distgan.randomness import STREAMS, Draw, uniforms
 from distgan.rollouts import sample
 
@@ -23,7 +23,7 @@ class CriticLessons:
         self,
         config: AttendGANConfig,
         corpora: Corpora,
-        captioner: AttentionCaptioner,
+        captioner: CaptionNetwork,
         pool: CaptionPool,
     ) -> None:
         self.config, self.corpora, self.captioner, self.pool = config, corpora, captioner, pool
