@@ -194,6 +194,25 @@ def test_real_photographs_join_and_train(tmp_path: Path) -> None:
     train(tmp_path / "runs", tmp_path / "coco", *words)
 
 
+@needs_shared("coco_tiny")
+@needs_shared("flickrstyle")
+@pytest.mark.slow
+def test_real_styles_without_images_train_beside_coco(tmp_path: Path, capsys: Captured) -> None:
+    """FlickrStyle10K as text alone: CR LF, no end of the last line, one file of Latin-1."""
+    styles = SHARED / "flickrstyle"
+    words = ("--lines", "humorous", styles / "funny_train.txt")
+    words += ("--lines", "romantic", styles / "romantic_train.txt")
+    dataset = prepared(tmp_path / "coco", "coco", *tiny_words(), *words)
+    said = capsys.readouterr().out
+    assert "romantic_train.txt is not UTF-8 (byte 181375); read as Latin-1" in said
+    assert said.count("_train.txt: 7,000 lines") == 2
+    for style in ("humorous", "romantic"):
+        lines = dataset.texts(style)
+        assert len(lines) == 7000 and not any("\r" in line or "\ufffd" in line for line in lines)
+    assert any("\u00a3" in line for line in dataset.texts("romantic"))
+    train(tmp_path / "runs", tmp_path / "coco")
+
+
 @needs_shared("coco_annotations")
 def test_annotations_without_photographs_are_refused(tmp_path: Path, capsys: Captured) -> None:
     full = FULL / "annotations" / "captions_val2017.json"

@@ -185,6 +185,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path, capsys: Captured)
 
 
 @needs_shared("scicap")
+@pytest.mark.slow
 def test_real_figures_join_and_train(tmp_path: Path, capsys: Captured) -> None:
     words = ("scicap", REAL, "--experiment", "all", "--figures", "both")
     dataset = prepared(tmp_path / "scicap", *words, "--text", BRACKETS)

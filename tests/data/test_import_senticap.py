@@ -211,6 +211,7 @@ def test_a_dataset_without_coco_ids_cannot_be_beside(
 
 @needs_shared("senticap")
 @needs_shared("coco_tiny")
+@pytest.mark.slow
 def test_the_real_captions_join_and_train_beside_coco(tmp_path: Path, capsys: Captured) -> None:
     """One photograph of coco_tiny's training split is in SentiCap's test split."""
     coco = tmp_path / "coco"
