@@ -93,6 +93,8 @@ class DataConfig:
     style: str = field(default="all", metadata=WORD_OR_PATH)
     # a folder with GPT-2's vocab.json and merges.txt; None: the datasets' words
     byte_pairs: str | None = field(default=None, metadata=PATH)
+    # BERT's vocab.txt, or the folder that holds it; None: as above
+    word_pieces: str | None = field(default=None, metadata=PATH)
     image_size: int = 224  # pixels, square
     shuffle_block: int = 256  # neighbours that stay together on disk reads
     shuffle_window: int = 4096  # samples mixed with each other
@@ -110,6 +112,11 @@ class DataConfig:
         ahead = self.read_ahead
         require(ahead is None or ahead >= 0, "read_ahead", ahead, "at least 0, or null")
         require(self.read_ahead_mb >= 1, "read_ahead_mb", self.read_ahead_mb, "at least 1")
+        if self.word_pieces is not None and self.byte_pairs is not None:
+            raise ValueError(
+                f"word_pieces={self.word_pieces}: byte_pairs={self.byte_pairs} is set too; "
+                "words are parted in one way"
+            )
         self._check_mix("mix", self.path, "weight", self.weight)
         styled = self.path if self.styled is None else self.styled
         self._check_mix("styled_mix", styled, "styled_weight", self.styled_weight)

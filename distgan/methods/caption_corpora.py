@@ -26,6 +26,7 @@ from distgan.data.shard_index import FACTUAL
 from distgan.data.sources import CaptionedImages, Images, Lines, Mixture, Part, Source
 from distgan.data.stream import Stream
 from distgan.data.vocabulary import SPECIAL, Tokens, Vocabulary
+from distgan.data.word_pieces import WordPieces
 from distgan.engine.stages import Batch, Moment
 from distgan.engine.world import World
 from distgan.methods.caption_datasets import (
@@ -114,6 +115,8 @@ class Corpora:
         """The words of the factual datasets, the styled ones and the lines, in that order."""
         if self.config.data.byte_pairs is not None:
             return BytePairs.open(self.config.data.byte_pairs)
+        if self.config.data.word_pieces is not None:
+            return WordPieces.open(self.config.data.word_pieces)
         words = dict.fromkeys(joined_words(self.facts))
         words |= dict.fromkeys(joined_words(self.styles_from))
         if self.own_lines:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from distgan.config import Config, config_text
+from distgan.data.tokens import vocabulary_difference
 from distgan.engine import checkpoint
 from distgan.engine.learner import Learner
 from distgan.engine.log import Log
@@ -93,10 +94,10 @@ def train(
         on_checkpoint=on_checkpoint,
     )
     if state is None and config.init_from is not None:
-        initialise_from(
-            config.init_from, config.init_networks, players, trainer.identity["vocabulary"]
-        )
+        initialise_from(config.init_from, config.init_networks, players, trainer.identity)
     if state:
+        if state["identity"]["data"] == trainer.identity["data"]:
+            same_vocabulary("cannot resume", state["identity"], trainer.identity)
         trainer.load_state_dict(state)
         log.say(f"resumed at {trainer.progress.place}")
     try:
@@ -191,12 +192,14 @@ def identity(config: Config, stages: tuple[Stage, ...], method: Method) -> dict[
 
 
 def initialise_from(
-    path: str, networks: tuple[str, ...] | None, players: Players, vocabulary: object
+    path: str,
+    networks: tuple[str, ...] | None,
+    players: Players,
+    identity: Mapping[str, Any],
 ) -> None:
     """Start from another run's weights: those of `networks`, or of all networks both have."""
     state = checkpoint.load(checkpoint.find(path))
-    if state["identity"]["vocabulary"] != vocabulary:
-        raise ValueError(f"init_from={path}: its vocabulary is not this run's")
+    same_vocabulary(f"init_from={path}", state["identity"], identity)
     for name in networks or [n for n in players.learners if n in state["learners"]]:
         if name not in state["learners"] or name not in players.learners:
             raise ValueError(f"init_networks: no network {name!r} in this run and in {path}")
@@ -204,6 +207,16 @@ def initialise_from(
             players.learners[name].start_from(state["learners"][name]["network"])
         except RuntimeError as error:
             raise ValueError(f"init_from={path}: {name} does not fit: {error}") from error
+
+
+def same_vocabulary(what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """ValueError, naming the first words that differ, unless two identities have one vocabulary."""
+    its, own = theirs["vocabulary"], ours["vocabulary"]
+    if its == own:
+        return
+    both = isinstance(its, dict) and isinstance(own, dict)
+    how = vocabulary_difference(its, own) if both else f"it has {its!r:.80}, this run {own!r:.80}"
+    raise ValueError(f"{what}: its vocabulary is not this run's: {how}")
 
 
 def _starting_point(
