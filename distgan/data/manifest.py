@@ -41,7 +41,8 @@ class Manifest:
     """The contents of `dataset.json`.
 
     `source` says what the dataset was made from and how; two equal ones mean equal datasets.
-    `captions` counts captions by split and style ("factual" for those without a style).
+    `captions` counts captions by split and style ("factual" for those without a style);
+    `said` counts the words of a split's captions, `unknown` those that `words` lacks.
     """
 
     source: dict[str, Any]
@@ -52,6 +53,8 @@ class Manifest:
     words: tuple[str, ...]  # the vocabulary, most frequent first
     index_sha256: str
     texts: tuple[TextFile, ...] = field(default=())
+    said: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         body = {"format": FORMAT, "version": VERSION, **asdict(self)}

@@ -111,9 +111,7 @@ def vocabulary_words(
     texts: Iterable[str], min_count: int = 1, max_words: int | None = None
 ) -> list[str]:
     """Words that occur at least `min_count` times, most frequent first, then by the alphabet."""
-    counts = Counter(word for text in texts for word in words_of(text))
-    kept = sorted((-n, word) for word, n in counts.items() if n >= min_count)
-    return [word for _, word in kept][:max_words]
+    return _most_frequent(_count_words(texts), min_count, max_words)
 
 
 def _start_or_continue(partial: Path, source: dict[str, Any]) -> None:
@@ -173,29 +171,45 @@ def describe(
     temporary = index_path(root).with_suffix(".tmp")
     write_index(table, temporary)
     os.replace(temporary, index_path(root))
+    said = {split: _count_words(captions) for split, captions in _texts_by_split(table).items()}
+    learned = sum((n for split, n in said.items() if not is_unseen(split)), Counter[str]())
+    learned += _count_words(line for lines in texts.values() for line in lines)
+    words = _most_frequent(learned, options.min_count, options.max_words)
     manifest = Manifest(
         source=source,
         splits=dict(Counter(table["split"].to_pylist())),
         captions=captions,
         shards=tuple(shards),
         styles=tuple(sorted(styles - {FACTUAL})),
-        words=tuple(
-            vocabulary_words(_training_texts(table, texts), options.min_count, options.max_words)
-        ),
+        words=tuple(words),
         index_sha256=sha256_of(index_path(root)),
         texts=files,
+        said={split: counts.total() for split, counts in said.items()},
+        unknown={split: _total_beside(counts, set(words)) for split, counts in said.items()},
     )
     write_manifest(root, manifest)
     return manifest
 
 
-def _training_texts(table: pa.Table, texts: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _texts_by_split(table: pa.Table) -> dict[str, list[str]]:
+    texts: dict[str, list[str]] = {}
     columns = table["split"].to_pylist(), table["captions"].to_pylist()
     for split, captions in zip(*columns, strict=True):
-        if not is_unseen(split):
-            yield from (caption["text"] for caption in captions)
-    for lines in texts.values():
-        yield from lines
+        texts.setdefault(split, []).extend(caption["text"] for caption in captions)
+    return texts
+
+
+def _count_words(texts: Iterable[str]) -> Counter[str]:
+    return Counter(word for text in texts for word in words_of(text))
+
+
+def _most_frequent(counts: Counter[str], min_count: int, max_words: int | None) -> list[str]:
+    kept = sorted((-n, word) for word, n in counts.items() if n >= min_count)
+    return [word for _, word in kept][:max_words]
+
+
+def _total_beside(counts: Counter[str], words: set[str]) -> int:
+    return sum(n for word, n in counts.items() if word not in words)
 
 
 def _write_text(root: Path, style: str, lines: Sequence[str]) -> TextFile:

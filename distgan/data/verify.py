@@ -190,6 +190,9 @@ def summary(manifest: Manifest) -> str:
     for split, count in manifest.splits.items():
         captions = ", ".join(f"{n:,} {s}" for s, n in manifest.captions.get(split, {}).items())
         lines.append(f"  {split}: {count:,} images; captions: {captions or 'none'}")
+        if manifest.said.get(split):
+            share = manifest.unknown[split] / manifest.said[split]
+            lines[-1] += f"; {share:.2%} of {manifest.said[split]:,} words unknown"
     for text in manifest.texts:
         lines.append(f"  text without images: {text.lines:,} lines {text.style}")
     size = sum(shard.size for shard in manifest.shards)

@@ -414,3 +414,23 @@ def test_flickr8k_joins_flickrstyle10k(tmp_path: Path, capsys: Captured) -> None
         assert len(dataset.texts(name)) == 6134
     split = dataset.split("val")
     assert split.image_bytes(0) == (flickr / "images" / f"{split.key(0)}.jpg").read_bytes()
+
+
+def test_the_share_of_unknown_words_is_said_for_each_split(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    said = {"train": ["a red bird", "a red red dog"], "val": ["a blue bird", "A blue, blue cat!"]}
+    rows = ["image,caption,split"]
+    for i, (split, text) in enumerate((split, t) for split in said for t in said[split]):
+        (folder / f"{i}.jpg").write_bytes(picture(i))
+        rows.append(f'{i}.jpg,"{text}",{split}')
+    (folder / "captions.csv").write_text("\n".join(rows))
+    assert prepare("folder", folder, "--out", tmp_path / "x", "--min-count", 2, "--jobs", 1) == 0
+    printed = capsys.readouterr().out
+    manifest = Dataset.open(tmp_path / "x").manifest
+    assert manifest.words == ("red", "a")
+    assert manifest.said == {"train": 7, "val": 7} and manifest.unknown == {"train": 2, "val": 5}
+    assert "train: 2 images; captions: 2 factual; 28.57% of 7 words unknown" in printed
+    assert "val: 2 images; captions: 2 factual; 71.43% of 7 words unknown" in printed
