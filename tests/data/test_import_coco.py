@@ -124,6 +124,8 @@ def test_what_is_no_captions_file_is_refused(tmp_path: Path, capsys: Captured) -
     assert "annotations[0] has no caption" in refused(write_json(tmp_path / "i.json", instances))
     no_captions = write_json(tmp_path / "image_info_test2014.json", {"images": images})
     assert "no list `annotations` in it; it is an object with images" in refused(no_captions)
+    nothing = write_json(tmp_path / "no.json", {"images": [], "annotations": []})
+    assert "no image is described, 1 are there: nothing to import" in refused(nothing)
     twice = write_json(tmp_path / "t.json", {"images": images * 2, "annotations": []})
     assert "1 image ids occur twice" in refused(twice)
     null = {"images": images, "annotations": [{"id": 1, "image_id": 1, "caption": None}]}

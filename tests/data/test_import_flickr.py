@@ -58,6 +58,7 @@ def test_published_splits(tmp_path: Path, flickr8k: list[object], capsys: Captur
         "test": ["4_ab"],
     }
     assert texts["val"]["3_ab"] == ["Number 3 , 0 .", "Number 3 , 1 ."]
+    assert not {",", "."} & set(dataset.vocabulary.words)  # spaces part them from words
 
 
 def test_lists_that_overlap_or_stand_alone_are_refused(

@@ -100,6 +100,8 @@ class ImageFiles:
         split's images are there.
         """
         merged = merge(described)
+        if not merged:
+            raise ValueError(f"no image is described, {len(images):,} are there: nothing to import")
         self._check_joined(merged, images)
         paths = {}
         for name in merged:
