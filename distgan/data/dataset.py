@@ -148,7 +148,7 @@ class Split:
 
     def caption(self, number: int) -> Caption:
         """A caption by its number among all captions of the split."""
-        return Caption(self._texts[number].as_py(), self._styles[number].as_py())
+        return Caption(self._texts[number].as_py() or "", self._styles[number].as_py())
 
     def caption_rows(self) -> NDArray[np.int64]:
         """(captions of the split,): the sample each belongs to."""

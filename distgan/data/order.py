@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 _BLOCKS, _WINDOWS, _SUBSTITUTES, _CHOICES, _OTHER_CHOICES, _PERIODS = range(6)
 _EPOCHS = 3  # kept in memory by each order
 _CHUNK = 1 << 16  # positions looked at together
+_SLOTS = 1 << 12  # of a mixture's periods that are drawn together: part of what the order is
 DIGEST_BITS = 48  # sums of digests over thousands of ranks stay below 2**63
 
 Lap = tuple[int, int]
@@ -177,7 +178,7 @@ class Mixed:
         self.period = int(self.weights.sum())
         self._first = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         self._key = _key(shuffling)
-        self._together = max(1, _CHUNK // self.period)  # periods whose permutations are kept
+        self._together = max(1, _SLOTS // self.period)  # periods drawn together
         self._kept: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def places(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

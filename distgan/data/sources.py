@@ -16,7 +16,7 @@ from distgan.data.dataset import Split
 from distgan.data.folder import Extent, Read, read_now
 from distgan.data.order import Mixed, OneOfEach, Order, Shuffled, Shuffling
 from distgan.data.shard_index import FACTUAL
-from distgan.data.texts import words_of
+from distgan.data.texts import fault_of
 from distgan.data.vocabulary import PAD, Tokens
 
 Item = dict[str, Any]
@@ -100,10 +100,9 @@ class CaptionedImages(Source):
 
     def sample(self, item: int, read: Read) -> Item:
         text = self.split.caption(int(self._captions[item])).text
-        if not words_of(text):
+        if fault := fault_of(text):
             row = self.id(item)
-            reason = f"a caption has no words: {text!r}"
-            raise DamagedSample(self.split.shard(row), self.key(item), reason)
+            raise DamagedSample(self.split.shard(row), self.key(item), f"a caption {fault}")
         sample: Item = {
             "words": encode_words(self.vocabulary, text, self.max_length),
             "style": torch.tensor(int(self._styles[item])),
@@ -181,8 +180,8 @@ class Lines(Source):
 
     def sample(self, item: int, read: Read) -> Item:
         text = self._texts[item]
-        if not words_of(text):
-            raise DamagedSample("text", self.key(item), f"a line has no words: {text!r}")
+        if fault := fault_of(text):
+            raise DamagedSample("text", self.key(item), f"a line {fault}")
         return {
             "words": encode_words(self.vocabulary, text, self.max_length),
             "style": torch.tensor(self._styles[item]),

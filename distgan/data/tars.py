@@ -33,7 +33,8 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> Member:
 
 
 def members(path: Path) -> Iterator[Member]:
-    """Every regular file of the tar, in order; DamagedShard when the tar is cut or garbled.
+    """Every file of the tar, in order. DamagedShard when the tar is cut or garbled, or when a
+    member is anything but a plain file with an honest name, or a folder.
 
     `tarfile` takes a damaged later header for the end of the archive. Here a tar must end with
     the mark that the format demands: two blocks of zeros.
@@ -42,9 +43,13 @@ def members(path: Path) -> Iterator[Member]:
     try:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
+                if wrong := _fault_of(info):
+                    raise DamagedShard(f"{path}: {info.name!r}: {wrong}")
                 end, last = tar.offset, info.name
-                if info.isreg():
+                if not info.isdir():
                     yield Member(info.name, info.offset_data, info.size)
+    except DamagedShard:
+        raise
     except (tarfile.TarError, OSError, ValueError) as error:
         raise DamagedShard(f"{path}: damaged after {last}: {error}") from error
     with path.open("rb") as file:
@@ -54,6 +59,25 @@ def members(path: Path) -> Iterator[Member]:
         raise DamagedShard(f"{path}: cut after {last}: the end-of-archive mark is missing")
     if any(mark):
         raise DamagedShard(f"{path}: damaged after {last}: neither a header nor the end follows")
+
+
+def _fault_of(info: tarfile.TarInfo) -> str | None:
+    """Why a member cannot be used."""
+    if info.issym() or info.islnk():
+        return f"a link to {info.linkname!r}, not a file"
+    if info.ischr() or info.isblk() or info.isfifo():
+        return "a device or a pipe, not a file"
+    if info.issparse():
+        return "a sparse file, whose bytes do not lie in one piece"
+    if info.size < 0:
+        return f"a size of {info.size} bytes"
+    if info.name.startswith("/") or ".." in info.name.split("/"):
+        return "its name leads out of the archive"
+    try:
+        info.name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    return None
 
 
 def header_belongs(block: bytes, key: str, size: int) -> bool:

@@ -6,6 +6,9 @@ import string
 import unicodedata
 from pathlib import Path
 
+MAX_WORDS = 1000  # of a caption; a longer one is a text that went astray
+_SHOWN = 60  # characters of a text in a message
+
 _BETWEEN_WORDS = dict.fromkeys(map(ord, "-/\u2010\u2011\u2012\u2013\u2014\u2015"), " ") | {
     ord("&"): " and "
 }
@@ -29,6 +32,18 @@ def words_of(text: str) -> list[str]:
     spaced = unicodedata.normalize("NFKC", text).lower().translate(_BETWEEN_WORDS)
     kept = "".join(c for c in spaced if c.isspace() or unicodedata.category(c)[0] not in "PSC")
     return kept.split()
+
+
+def fault_of(text: str) -> str | None:
+    """What makes a text unfit to be learned from: no words, NUL bytes, or far too many words."""
+    if "\0" in text:
+        return f"has NUL bytes: {text[:_SHOWN]!r}"
+    words = len(words_of(text))
+    if words == 0:
+        return f"has no words: {text[:_SHOWN]!r}"
+    if words > MAX_WORDS:
+        return f"has {words:,} words, more than {MAX_WORDS:,}: {text[:_SHOWN]!r}..."
+    return None
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
 import pickle
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,9 +17,9 @@ from hypothesis import strategies as st
 from distgan.data.damage import DamagedSample, TooManyBadSamples
 from distgan.data.dataset import Dataset
 from distgan.data.folder import ArrowStorage, Read
-from distgan.data.order import Shuffled, Shuffling
-from distgan.data.sources import CaptionedImages, Images, Lines, Source
-from distgan.data.stream import Stream
+from distgan.data.order import OneOfEach, Shuffled, Shuffling
+from distgan.data.sources import CaptionedImages, Images, Lines, Mixture, Part, Source
+from distgan.data.stream import Reader, Stream, _Plan
 
 
 class Plain(Source):
@@ -73,34 +75,162 @@ def draw(streams: list[Stream], batches: int) -> list[tuple[int, int]]:
     return drawn
 
 
-@settings(deadline=None, max_examples=60)
-@given(
-    items=st.integers(1, 60),
-    rows=st.integers(8, 20),
-    plan=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 6)), min_size=1, max_size=5),
-)
-def test_the_order_is_one_whatever_the_workers_and_the_interruptions(
-    items: int, rows: int, plan: list[tuple[int, int]]
-) -> None:
-    """Runs of a few batches each at 1 to 8 workers draw what the order says, nothing else."""
+def with_loaders(stream: Stream, loaders: int) -> Stream:
+    """The stream as so many processes would feed it: each has a copy of the reader and every
+    so-manieth share, and they prepare batches that perhaps nobody takes."""
+    plan = _Plan(stream.read_ahead, stream.read_ahead_bytes, stream.rows * loaders)
+    reader = Reader(stream.source, stream.order, stream.rows, plan)
+    copies = [pickle.loads(pickle.dumps(reader)) for _ in range(loaders)]
+
+    def batches() -> Iterator[Any]:
+        prepared: deque[Any] = deque()
+        for number, share in enumerate(stream._shares()):
+            prepared.append(copies[number % loaders].__getitems__(share))
+            if len(prepared) > 2 * loaders:
+                yield prepared.popleft()
+
+    stream._batches = batches()
+    return stream
+
+
+class Grouped(Plain):
+    """Images with captions: an epoch takes one of each."""
+
+    def __init__(self, counts: list[int]) -> None:
+        super().__init__(sum(counts))
+        self.ends = np.cumsum(counts)
+
+    def order(self, shuffling: Shuffling) -> OneOfEach:
+        return OneOfEach(shuffling, self.ends)
+
+    def group(self, item: int) -> int:
+        return int(np.searchsorted(self.ends, item, side="right"))
+
+
+def play(
+    source: Source, rows: int, plan: list[tuple[int, int, int]], options: dict[str, Any]
+) -> list[tuple[int, int]]:
+    """(position, item) of what runs of (workers, loaders, batches) draw, each going on from
+    where the last was stopped."""
     drawn, state = [], None
-    for workers, batches in plan:
-        streams = [make(Plain(items), rows, rank=r, size=workers) for r in range(workers)]
+    for workers, loaders, batches in plan:
+        streams = [make(source, rows, rank=r, size=workers, **options) for r in range(workers)]
         for stream in streams:
             if state is not None:
                 stream.load_state_dict(pickle.loads(pickle.dumps(state)))
+            if loaders:
+                with_loaders(stream, loaders)
         drawn += draw(streams, batches)
         states = summed(streams)
         assert all(other == states[0] for other in states)
         state = states[0]
-    order = Shuffled(Shuffling("s", 3, 4, 16), items)
-    expected = [(p, int(order.epoch(p // items)[p % items])) for p in range(len(drawn))]
-    assert drawn == expected
-    epochs = len(drawn) // items
-    assert (
-        Counter(i for _, i in drawn[: epochs * items]) == dict.fromkeys(range(items), epochs)
-        or not epochs
-    )
+    return drawn
+
+
+runs = st.lists(
+    st.tuples(st.integers(1, 8), st.integers(0, 4), st.integers(1, 6)), min_size=1, max_size=5
+)
+layouts = st.fixed_dictionaries({"block": st.integers(1, 20), "window": st.integers(1, 40)})
+
+
+@settings(deadline=None, max_examples=60)
+@given(items=st.integers(1, 60), rows=st.integers(8, 20), plan=runs, layout=layouts)
+def test_the_order_is_one_whatever_the_workers_and_the_interruptions(
+    items: int, rows: int, plan: list[tuple[int, int, int]], layout: dict[str, int]
+) -> None:
+    """Runs of a few batches each at 1 to 8 workers with 0 to 4 loaders each draw what the order
+    says, nothing else; so every epoch holds each item once."""
+    drawn = play(Plain(items), rows, plan, layout)
+    order = Shuffled(Shuffling("s", 3, **layout), items)
+    assert drawn == [(p, int(order.epoch(p // items)[p % items])) for p in range(len(drawn))]
+    for first in range(0, len(drawn) - items + 1, items):
+        assert sorted(i for _, i in drawn[first : first + items]) == list(range(items))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    counts=st.lists(st.integers(1, 5), min_size=1, max_size=20),
+    rows=st.integers(8, 20),
+    plan=runs,
+    layout=layouts,
+)
+def test_epochs_of_images_are_exact_too(
+    counts: list[int], rows: int, plan: list[tuple[int, int, int]], layout: dict[str, int]
+) -> None:
+    source = Grouped(counts)
+    drawn = play(source, rows, plan, layout)
+    assert drawn == play(source, rows, [(1, 0, sum(b for _, _, b in plan))], layout)
+    for first in range(0, len(drawn) - len(counts) + 1, len(counts)):
+        groups = [source.group(item) for _, item in drawn[first : first + len(counts)]]
+        assert sorted(groups) == list(range(len(counts)))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    parts=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 5)), min_size=1, max_size=3),
+    grouped=st.booleans(),
+    rows=st.integers(8, 20),
+    plan=runs,
+    layout=layouts,
+)
+def test_mixtures_are_exact_whatever_the_workers_and_the_interruptions(
+    parts: list[tuple[int, int]],
+    grouped: bool,
+    rows: int,
+    plan: list[tuple[int, int, int]],
+    layout: dict[str, int],
+) -> None:
+    """Every period holds each part as often as its weight says; every part's own epochs hold
+    each of its items once."""
+    sources: list[Plain] = [Plain(size) for size, _ in parts]
+    if grouped:
+        sources[0] = Grouped([2] * parts[0][0])
+    given = zip(sources, parts, strict=True)
+    source = Mixture([Part(s, weight, len(s)) for s, (_, weight) in given])
+    drawn = play(source, rows, plan, layout)
+    assert drawn == play(source, rows, [(1, 0, sum(b for _, _, b in plan))], layout)
+    ends = np.cumsum([len(s) for s in sources])
+    part = np.searchsorted(ends, [item for _, item in drawn], side="right")
+    divisor = math.gcd(*(weight for _, weight in parts))
+    period = sum(weight for _, weight in parts) // divisor
+    for first in range(0, len(drawn) - period + 1, period):
+        found = np.bincount(part[first : first + period], minlength=len(parts))
+        assert found.tolist() == [weight // divisor for _, weight in parts]
+    for number, (size, _) in enumerate(parts):
+        own = [item - int(ends[number]) + len(sources[number]) for _, item in drawn]
+        own = [item for item, p in zip(own, part, strict=True) if p == number]
+        groups = [item // 2 if grouped and number == 0 else item for item in own]
+        for first in range(0, len(groups) - size + 1, size):
+            assert sorted(groups[first : first + size]) == list(range(size))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_damage_in_a_mixture_is_the_same_on_any_number_of_ranks(size: int) -> None:
+    """The substitute is one of the same part, chosen by the position, whoever reads it."""
+    parts = [Part(Plain(30, bad=(3, 4, 5, 29)), 2, 30), Part(Plain(9, bad=(1,)), 1, 9)]
+    source = Mixture(parts)
+    options = {"max_bad_samples": 5}
+    streams = [make(source, 9, rank=r, size=size, **options) for r in range(size)]
+    drawn = draw(streams, 12)
+    order = streams[0].order
+    for position, item in drawn:
+        planned = int(order.item_at(np.array([position]))[0])
+        others = [i for i in order.substitutes(position, 64).tolist() if i not in BAD]
+        assert item == (others[0] if planned in BAD else planned)
+        assert (item < 30) == (planned < 30)
+    states = summed(streams)
+    assert [state["bad"] for state in states] == [states[0]["bad"]] * size
+    assert sum(n for _, _, n in states[0]["bad"]) <= 5
+    names = {name for stream in streams for name in stream.bad}
+    assert names == {f"shard.tar: key{i}: made so" for i in (3, 4, 5, 29, 1)}
+    with pytest.raises(TooManyBadSamples, match="max_bad_samples=4"):
+        tight = [make(source, 9, rank=r, size=size, max_bad_samples=4) for r in range(size)]
+        for _ in range(12):
+            draw(tight, 1)
+            summed(tight)
+
+
+BAD = {3, 4, 5, 29, 31}
 
 
 def test_shares_are_balanced_and_weigh_one_together() -> None:
