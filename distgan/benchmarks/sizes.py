@@ -16,7 +16,6 @@ SIZES = {
     "embedding": (300, "numbers a word"),
     "hidden": (512, "of the LSTM"),
     "attention": (512, "of the attention's scores"),
-    "chunk-rows": (512, "rows decoded at once"),
     "repeat": (3, "the best of so many is reported"),
 }
 
@@ -25,6 +24,7 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     """The sizes, and where and how the benchmark runs."""
     for name, (default, what) in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
+    parser.add_argument("--chunk-rows", type=int, help="rows decoded at once (as memory allows)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     parser.add_argument("--threads", type=int, help="CPU threads (torch's choice)")
     add_json(parser)
