@@ -82,7 +82,7 @@ class Encoding:
             image.save(data, "WEBP", quality=self.quality, method=4)
             return data.getvalue(), "webp"
         subsampling = "4:4:4" if self.quality >= _FULL_COLOUR else "4:2:0"
-        image.save(data, "JPEG", quality=self.quality, subsampling=subsampling, optimize=True)
+        image.save(data, "JPEG", quality=self.quality, subsampling=subsampling)
         return data.getvalue(), "jpg"
 
 
