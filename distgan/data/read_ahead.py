@@ -94,13 +94,19 @@ class ReadAhead:
             self._held -= fetched.size
 
     def _take_from_waiting(self, extent: Extent) -> None:
+        if self._is_waiting(extent):
+            waiting = self._waiting[_file(extent)]
+            at = bisect.bisect_left(waiting, (extent.offset, extent.size), key=_place)
+            self._take(extent, at, at)
+
+    def _take(self, extent: Extent, first: int, last: int) -> list[Extent]:
+        """The waiting ones of the extent's file from place `first` to `last`, that wait no more."""
         waiting = self._waiting[_file(extent)]
-        entry = (extent.offset, extent.size, extent)
-        at = bisect.bisect_left(waiting, _place(entry), key=_place)
-        if at < len(waiting) and waiting[at][2] == extent:
-            del waiting[at]
-            if not waiting:
-                del self._waiting[_file(extent)]
+        taken = [entry[2] for entry in waiting[first : last + 1]]
+        del waiting[first : last + 1]
+        if not waiting:
+            del self._waiting[_file(extent)]
+        return taken
 
     def _pump(self) -> None:
         """Begin what the bounds allow."""
@@ -137,11 +143,7 @@ class ReadAhead:
                 after = max(end, _end(waiting[last + 1]))
                 if after - start <= most:
                     last, end, grows = last + 1, after, True
-        taken = [entry[2] for entry in waiting[first : last + 1]]
-        del waiting[first : last + 1]
-        if not waiting:
-            del self._waiting[_file(extent)]
-        return taken
+        return self._take(extent, first, last)
 
     def _begin(self, extents: list[Extent]) -> None:
         first = extents[0].offset
