@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -96,6 +96,8 @@ class DataConfig:
     # BERT's vocab.txt, or the folder that holds it; None: as above
     word_pieces: str | None = field(default=None, metadata=PATH)
     image_size: int = 224  # pixels, square
+    # features made by `prepare.py features`, read in place of images: their name or folder
+    features: str | None = field(default=None, metadata=WORD_OR_PATH)
     shuffle_block: int = 256  # neighbours that stay together on disk reads
     shuffle_window: int = 4096  # samples mixed with each other
     loaders: int = 0  # decoding processes of each worker; 0 decodes in the worker itself
@@ -283,6 +285,13 @@ def load_plain(path: str | Path, overrides: Sequence[str], default: Any) -> Any:
     for word in overrides:
         given = _merged(given, _read_override(word))
     return _filled(default, given, "")
+
+
+def save_plain(value: Any, path: str | Path) -> None:
+    """Write a dataclass as YAML that `load_plain` reads back to an equal one."""
+    from omegaconf import OmegaConf
+
+    Path(path).write_text(OmegaConf.to_yaml(OmegaConf.create(asdict(value))))
 
 
 def save_config(config: Config, path: str | Path) -> None:

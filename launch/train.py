@@ -25,7 +25,7 @@ from pathlib import Path
 from distgan.config import Config
 from distgan.data.damage import TooManyBadSamples
 from distgan.engine.checkpoint import Superseded
-from distgan.engine.runs import ERROR, RunError, open_run, read_config
+from distgan.engine.runs import ERROR, RunError, keep_at_home, open_run, read_config
 from distgan.engine.stop import StopOnSignal
 from distgan.engine.watch import RanksDiffer
 from distgan.engine.world import World, pick_device
@@ -97,7 +97,8 @@ def prepare(arguments: argparse.Namespace) -> tuple[Config, Path]:
         overrides.append(f"name={arguments.name!r}")
     if not (here / source).exists():
         raise ValueError(f"{source} does not exist: neither a config file nor a run's folder")
-    config = keep_at_home(read_config(source, overrides, here, methods=CONFIGS), here)
+    config = read_config(source, overrides, here, methods=CONFIGS)
+    config = replace(config, out=keep_at_home(config.out, here))
     training.check(config, 1 if arguments.local else config.engine.workers)
     if arguments.local:
         pick_device(config.engine.device)
@@ -109,15 +110,6 @@ def prepare(arguments: argparse.Namespace) -> tuple[Config, Path]:
         connect()
         choose_device(config.engine)
     return open_run(config, here / source, resume=arguments.resume)
-
-
-def keep_at_home(config: Config, here: Path) -> Config:
-    """A submitted job runs in a copy of its folder, which Ray deletes: its runs go elsewhere."""
-    if "working_dir_files" not in here.parts or not Path(config.out).is_relative_to(here):
-        return config
-    out = Path.home() / Path(config.out).relative_to(here)
-    print(f"this job's folder is a passing copy: runs are kept in {out} (out=/DIR changes it)")
-    return replace(config, out=str(out))
 
 
 def train(config: Config, run: Path, local: bool, stop: Callable[[], bool]) -> training.Outcome:

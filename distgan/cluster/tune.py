@@ -32,14 +32,14 @@ from distgan.engine.runs import CONFIG
 from distgan.engine.world import World
 from distgan.methods import training
 from distgan.methods.method import Method
-from distgan.sweeps import results, search, space
-from distgan.sweeps.journal import Journal, read_lines
+from distgan.sweeps import results, search
+from distgan.sweeps.checks import check
+from distgan.sweeps.journal import CURVE, Journal
 from distgan.sweeps.plan import Settings, Sweep, trial_config
 from distgan.sweeps.progress import table
 from distgan.sweeps.search import Listed, Searcher
 
 SHOW_SECONDS = 10.0
-CURVE = "temperatures.json"
 HEAD = "node:__internal_head__"  # trials' own processes stay where a cluster is safest
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -78,7 +78,7 @@ def sweep(
     connect()
     (folder / STOP).unlink(missing_ok=True)
     shared = trial_config(base, plan, {})
-    check_objectives(plan, shared)
+    check(plan, base, points)
     journal = Journal(folder)
     limit = concurrency(plan, shared)
     asker, count = _asker(plan, points)
@@ -91,15 +91,6 @@ def sweep(
     if curve is not None:
         (folder / CURVE).write_text(json.dumps(ray.get(curve)))
     return len(journal.trials) == count and all(t.has_ended for t in journal.trials.values())
-
-
-def check_objectives(plan: Sweep, shared: Config) -> None:
-    """Raise a ValueError for an objective that nobody would log."""
-    for objective in plan.objectives:
-        if objective.metric.startswith("val/") and not shared.log.evaluate_every:
-            raise ValueError(
-                f"objectives: {objective.metric} needs settings: {{log.evaluate_every: N}}"
-            )
 
 
 def concurrency(plan: Sweep, shared: Config) -> int:
@@ -146,7 +137,6 @@ def warm_up(
 def _asker(plan: Sweep, points: Sequence[Settings] | None) -> tuple[Searcher, int]:
     if points is not None:
         return Listed(points), len(points)
-    space.check(plan.search)
     return search.searcher(plan), search.trial_count(plan)
 
 
@@ -193,7 +183,11 @@ def _play(
         ),
         param_space={},
         tune_config=tune.TuneConfig(
-            search_alg=suggest, scheduler=scheduler, num_samples=-1, reuse_actors=True
+            search_alg=suggest,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=_short_name,
         ),
         run_config=tune.RunConfig(
             name=started,
@@ -214,6 +208,11 @@ def _play(
             release(journal.run(number))
     if errors:
         raise errors[0]
+
+
+def _short_name(trial: Any) -> str:
+    """Of Tune's own folder: settings may be many and long."""
+    return f"{trial.config['number']:04d}-{trial.trial_id}"
 
 
 def _fit(tuner: tune.Tuner, errors: list[BaseException]) -> None:
@@ -364,14 +363,3 @@ class StopWhen(tune.Stopper):  # type: ignore[misc]
         if self.should_stop():
             self.file.touch()
         return self.should_stop()
-
-
-def temperatures(folder: Path) -> list[dict[str, float]]:
-    """What the shared model was worth at each temperature; empty if nobody asked."""
-    path = folder / CURVE
-    return json.loads(path.read_text()) if path.exists() else []
-
-
-def perturbations(folder: Path) -> list[dict[str, Any]]:
-    """Who took whose place in a population, in order."""
-    return read_lines(folder / "perturbations.jsonl")

@@ -52,6 +52,20 @@ def open_run(config: Config, source: Path, *, resume: bool) -> tuple[Config, Pat
     return config, folder
 
 
+def new_folder(out: Path, name: str | None, stem: str) -> Path:
+    """Make a new folder in `out`, of that name or of the stem and the time."""
+    return _claim(out, name or _new_name(out, stem), resume=False)
+
+
+def keep_at_home(out: str, here: Path) -> str:
+    """A submitted job runs in a copy of its folder, which Ray deletes: its runs go elsewhere."""
+    if "working_dir_files" not in here.parts or not Path(out).is_relative_to(here):
+        return out
+    home = Path.home() / Path(out).relative_to(here)
+    print(f"this job's folder is a passing copy: runs are kept in {home} (out=/DIR changes it)")
+    return str(home)
+
+
 def _new_name(out: Path, stem: str) -> str:
     """The stem and the time; runs of the same second are counted."""
     name = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -6,6 +6,7 @@
     SWEEP/trials/0003-2/                its second life: it took another one's place (population)
     SWEEP/perturbations.jsonl           who took whose place, with which settings
     SWEEP/generations.jsonl             scores of a population
+    SWEEP/temperatures.json             what the shared run's model is worth at each temperature
 
 One process, the driver, writes the journal; the runs' folders belong to the trials.
 """
@@ -21,7 +22,8 @@ from typing import Any, Literal
 from distgan.sweeps.plan import Settings
 
 Status = Literal["running", "finished", "stopped", "failed"]
-SWEEP, PERTURBATIONS, GENERATIONS = "sweep.yaml", "perturbations.jsonl", "generations.jsonl"
+SWEEP, CURVE = "sweep.yaml", "temperatures.json"
+PERTURBATIONS, GENERATIONS = "perturbations.jsonl", "generations.jsonl"
 
 
 @dataclass(frozen=True)

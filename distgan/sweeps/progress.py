@@ -28,7 +28,7 @@ def table(journal: Journal, sweep: Sweep, count: int) -> str:
 def _line(journal: Journal, sweep: Sweep, trial: Trial) -> list[str]:
     lines = journal.lines(trial.number)
     cells = [trial.name, trial.status, str(lines[-1]["round"]) if lines else "-"]
-    cells += [number(trial.settings.get(key)) for key in sweep.search]
+    cells += [number(trial.settings.get(key, "default")) for key in sweep.search]
     for objective in sweep.objectives:
         known = [x[objective.metric] for x in lines if x.get(objective.metric) is not None]
         cells.append(number(known[-1]) if known else "-")
