@@ -15,6 +15,9 @@ from torch import Tensor
 from distgan.data.damage import DamagedSample, TooManyBadSamples
 from distgan.data.dataset import Split
 
+BLOCK = 64
+"""Images encoded together, in every run and in feature shards."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -32,7 +35,7 @@ class Features:
         encode: Callable[[Tensor], Tensor],
         *,
         device: torch.device,
-        block: int = 64,
+        block: int = BLOCK,
         max_bad_samples: int = 0,
     ) -> None:
         """`encode`: images uint8 (B, 3, S, S) on `device` to regions (B, K, D)."""
@@ -51,14 +54,19 @@ class Features:
         assert self._table is not None
         return self._table[ids.to(self.device)]
 
-    def _compute(self, number: int) -> None:
+    @torch.no_grad()
+    def encoded(self, number: int) -> Tensor:
+        """Regions (B, K, D) of the images of a block, worked out anew; the last may be shorter."""
         first = number * self.block
         end = min(first + self.block, len(self.split))
         images = torch.stack([self._image(i) for i in range(first, end)])
-        regions = self.encode(images.to(self.device))
+        return self.encode(images.to(self.device))
+
+    def _compute(self, number: int) -> None:
+        regions, first = self.encoded(number), number * self.block
         if self._table is None:
             self._table = regions.new_empty(len(self.split), *regions.shape[1:])
-        self._table[first:end] = regions
+        self._table[first : first + len(regions)] = regions
         self._known[number] = True
 
     def _image(self, i: int) -> Tensor:

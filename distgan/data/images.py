@@ -18,6 +18,8 @@ from distgan.data.damage import UnreadableImage
 
 MAX_PIXELS = 80_000_000  # more are refused: a small file can unfold into gigabytes
 FORMATS = ("JPEG", "PNG", "WEBP")
+PREPROCESSING = "middle square; JPEG at 1/2, 1/4, 1/8 above twice the size; bilinear, antialiased"
+"""Names what `decode` does to an image; features of images treated otherwise are others."""
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # MPO: cameras' JPEG
 
 _ORIENTATION = 0x0112  # EXIF's tag, and what to do about each value, to pixels (3, H, W)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from distgan.data.damage import UnreadableImage
+from distgan.data.feature_shards import verify_features
 from distgan.data.images import decode
 from distgan.data.manifest import (
     INDEX,
@@ -71,7 +72,7 @@ def verify(
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
-    return problems
+    return [*problems, *verify_features(root, manifest.index_sha256, _keys(rows or {}))]
 
 
 Row = dict[str, Any]
@@ -118,6 +119,14 @@ def _rows_by_shard(
     for row in table.to_pylist():
         rows.setdefault(row["shard"], []).append(row)
     return rows
+
+
+def _keys(rows: dict[str, list[Row]]) -> dict[str, list[str]]:
+    """The keys of every split, in the order of the index."""
+    keys: dict[str, list[str]] = {}
+    for row in (row for its_rows in rows.values() for row in its_rows):
+        keys.setdefault(row["split"], []).append(row["key"])
+    return keys
 
 
 def _check_shard(path: Path, shard: ShardFile, rows: list[Row] | None) -> Iterator[str]:

@@ -92,6 +92,7 @@ class AttendGAN:
             "discriminator": self.config.critic.optimizer,
         }
         self.corpora.see_with(encoder.encode)
+        self.corpora.read_features(encoder)
         self.pool = CaptionPool(self.config.pool, self.config.generator.max_length, world)
         self.lessons = CriticLessons(self.config, self.corpora, self.captioner, self.pool)
         self.validation = Validation(self.corpora, config.log.evaluate_samples)

@@ -21,6 +21,7 @@ from distgan.config import Config
 from distgan.data.byte_pairs import BytePairs
 from distgan.data.damage import DamagedSample
 from distgan.data.dataset import Split
+from distgan.data.feature_shards import StoredFeatures
 from distgan.data.features import Features
 from distgan.data.shard_index import FACTUAL
 from distgan.data.sources import CaptionedImages, Images, Lines, Mixture, Part, Source
@@ -36,6 +37,8 @@ from distgan.methods.caption_datasets import (
     joined_words,
     open_members,
 )
+from distgan.methods.caption_features import FeatureStore
+from distgan.models.encoders import Encoder
 from distgan.randomness import STREAMS, Draw, uniforms
 
 READ_AHEAD = 256
@@ -61,7 +64,8 @@ class Corpora:
         self.factual = len(joined)
         self.asked = self._asked(data.style)
         self._check_styled_mix()
-        self._features: dict[str, Features] = {}
+        self._features: dict[str, Features | StoredFeatures] = {}
+        self._store: FeatureStore | None = None
         self._albums: dict[str, Album] = {}
 
     def _asked(self, style: str) -> tuple[int, ...]:
@@ -127,7 +131,14 @@ class Corpora:
     @property
     def digest(self) -> str:
         members = (*self.facts, *self.styles_from)
-        return " ".join([*(part.dataset.digest for part in members), self.config.data.style])
+        rounded = self._store is not None and self._store.dtype != "float32"
+        return " ".join(
+            [
+                *(part.dataset.digest for part in members),
+                self.config.data.style,
+                *(["features in bfloat16"] if rounded else []),
+            ]
+        )
 
     @cached_property
     def has_pairs(self) -> bool:
@@ -143,8 +154,12 @@ class Corpora:
     def stream(self, name: str, rows: int) -> Stream:
         """The stream LEARNER/CORPUS in global batches of `rows`."""
         data, world = self.config.data, self.world
+        corpus = corpus_of(name)
+        if self._store is not None and self.has_pictures(corpus):
+            for split in self.album(corpus).splits:
+                self.features(split)  # says now what is missing
         return Stream(
-            self._source(name.rpartition("/")[2]),
+            self._source(corpus),
             name=name,
             rows=rows,
             seed=self.config.seed,
@@ -255,6 +270,14 @@ class Corpora:
         self._encode = encode
         self._features = {}
 
+    def read_features(self, encoder: Encoder) -> None:
+        """Read the regions of images from `data.features`, if given, in place of encoding them.
+
+        ValueError when they are not what `encoder` gives.
+        """
+        if self.config.data.features is not None:
+            self._store = FeatureStore(self.config, encoder, self.dataset)
+
     @torch.no_grad()
     def see(self, images: Tensor) -> Tensor:
         """The regions (B, K, D) of images uint8 (B, 3, S, S), by the encoder as it is now."""
@@ -267,11 +290,15 @@ class Corpora:
         """
         if not self.has_pictures(corpus):
             return self._no_picture.expand(len(ids), -1, -1)
+        if self._store is not None:
+            self._store.check_weights()
         return self.album(corpus).gather(ids, lambda split, own: self.features(split).of(own))
 
-    def features(self, split: Split) -> Features:
+    def features(self, split: Split) -> Features | StoredFeatures:
         """The remembered regions of a split, one memory for all corpora that share it."""
         name = f"{split.dataset.path}/{split.name}"
+        if name not in self._features and self._store is not None:
+            self._features[name] = self._store.of_split(split, self.world.device)
         if name not in self._features:
             size = self.config.data.image_size
             self._features[name] = Features(

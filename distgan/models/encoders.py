@@ -9,6 +9,7 @@ Letters: B images, K regions, D channels.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,16 @@ def build_encoder(name: str, weights: str) -> Encoder:
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
         _load(encoder.resnet, state, f"encoder={name} weights={weights}")
     return encoder
+
+
+def weights_digest(encoder: nn.Module) -> str:
+    """Names an encoder's weights: equal for equal ones, on any device, in float32 or float64."""
+    total = hashlib.sha256()
+    for name, value in sorted(encoder.state_dict().items()):
+        plain = value.float() if value.is_floating_point() else value
+        total.update(f"{name} {tuple(value.shape)}\n".encode())
+        total.update(plain.cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def _build_shapes_cnn(weights: str) -> ShapesCNN:
