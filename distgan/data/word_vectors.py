@@ -1,4 +1,4 @@
-"""Pretrained word vectors from local files: GloVe's text, GPT-2's token embedding (`wte`)."""
+"""Pretrained word vectors from local files: GloVe's text, embeddings of GPT-2 and BERT."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from torch import Tensor
 
 from distgan.data.byte_pairs import BytePairs
 from distgan.data.vocabulary import SPECIAL, Tokens, Vocabulary
+from distgan.data.word_pieces import WordPieces
 
-_WTE = ("wte.weight", "transformer.wte.weight")
-_GPT2_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_EMBEDDINGS = (
+    *("wte.weight", "transformer.wte.weight"),
+    *("embeddings.word_embeddings.weight", "bert.embeddings.word_embeddings.weight"),
+)
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 class WordVectors(NamedTuple):
@@ -26,16 +30,18 @@ class WordVectors(NamedTuple):
 
 
 def read_word_vectors(path: str | Path, vocabulary: Tokens) -> Tensor:
-    """(words, features): GloVe from a text file, GPT-2's from a folder with its files.
+    """(words, features): GloVe from a text file, GPT-2's or BERT's from a folder with its files.
 
     NaN where there is no vector. ValueError naming `path` when it knows none of the words.
     """
     if Path(path).is_dir():
-        vectors = gpt2(path, vocabulary)
+        vectors = of_transformer(path, vocabulary)
     elif isinstance(vocabulary, Vocabulary):
         vectors = glove(path, vocabulary)
     else:
-        raise ValueError(f"word vectors {path} are of whole words; byte pairs need GPT-2's folder")
+        raise ValueError(
+            f"word vectors {path} are of whole words; pieces need the folder of GPT-2 or BERT"
+        )
     if not vectors.found:
         raise ValueError(f"word vectors {path} know none of the {len(vocabulary)} words")
     return vectors.matrix
@@ -66,33 +72,41 @@ def glove(path: str | Path, vocabulary: Vocabulary) -> WordVectors:
     return _table(rows, len(vocabulary), size)
 
 
-def gpt2(folder: str | Path, vocabulary: Tokens) -> WordVectors:
-    """From a folder with GPT-2's vocab.json, merges.txt and weights (safetensors or .bin).
+def of_transformer(folder: str | Path, vocabulary: Tokens) -> WordVectors:
+    """From a folder with a tokeniser's files and weights (safetensors or .bin): GPT-2's
+    vocab.json and merges.txt, or BERT's vocab.txt.
 
-    A word gets the mean of its pieces' vectors; byte pairs get their own.
+    A word gets the mean of its pieces' vectors; byte pairs and word pieces get their own.
+    ValueError when `vocabulary` is pieces of another tokeniser.
     """
-    tokens = vocabulary if isinstance(vocabulary, BytePairs) else BytePairs.open(folder)
-    table = read_wte(_weights_in(Path(folder)))
+    tokens = _pieces_in(Path(folder))
+    table = read_embedding(_weights_in(Path(folder)))
     if len(table) < len(tokens) - len(SPECIAL):
         raise ValueError(f"{folder}: {len(table)} vectors for {len(tokens) - len(SPECIAL)} tokens")
-    if isinstance(vocabulary, BytePairs):
-        rows = {i: table[i - len(SPECIAL)] for i in range(len(SPECIAL), len(vocabulary))}
-    else:
-        numbers = range(len(SPECIAL), len(vocabulary))
+    numbers = range(len(SPECIAL), len(vocabulary))
+    if isinstance(vocabulary, Vocabulary):
         rows = {i: table[tokens.pieces_of(vocabulary.name(i))].mean(0) for i in numbers}
+    elif vocabulary.digest == tokens.digest:
+        rows = {i: table[i - len(SPECIAL)] for i in numbers}
+    else:
+        raise ValueError(f"word vectors: the tokeniser in {folder} is not the run's own")
     return _table(rows, len(vocabulary), table.shape[1])
 
 
-def read_wte(path: str | Path) -> NDArray[np.float32]:
-    """GPT-2's (tokens, features) embedding, from safetensors or a torch state dict.
+def read_embedding(path: str | Path) -> NDArray[np.float32]:
+    """The (tokens, features) embedding of GPT-2 or BERT, from safetensors or a torch state dict.
 
     ValueError naming the file when it is neither, or holds no such embedding.
     """
     weights = _read_weights(_existing(path))
-    for name in _WTE:
+    for name in _EMBEDDINGS:
         if name in weights:
             return weights[name].to(torch.float32).numpy()
-    raise ValueError(f"{path} has neither {_WTE[0]} nor {_WTE[1]}; it has {list(weights)[:5]}")
+    raise ValueError(f"{path} has none of {', '.join(_EMBEDDINGS)}; it has {list(weights)[:5]}")
+
+
+def _pieces_in(folder: Path) -> BytePairs | WordPieces:
+    return WordPieces.open(folder) if (folder / "vocab.txt").is_file() else BytePairs.open(folder)
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
@@ -114,10 +128,10 @@ def _read_weights(path: Path) -> dict[str, Any]:
 
 
 def _weights_in(folder: Path) -> Path:
-    for name in _GPT2_WEIGHTS:
+    for name in _WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    raise ValueError(f"word vectors: {folder} holds neither of {', '.join(_GPT2_WEIGHTS)}")
+    raise ValueError(f"word vectors: {folder} holds neither of {', '.join(_WEIGHTS)}")
 
 
 def _table(rows: dict[int, NDArray[np.float32]], words: int, size: int) -> WordVectors:

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from distgan.data.byte_pairs import BytePairs
 from distgan.data.texts import read_lines, words_of
 from distgan.data.vocabulary import END, PAD, START, UNK, Vocabulary
-from distgan.data.word_vectors import glove, gpt2, read_word_vectors, read_wte
+from distgan.data.word_pieces import WordPieces
+from distgan.data.word_vectors import glove, of_transformer, read_embedding, read_word_vectors
 
 
 @pytest.mark.parametrize(
@@ -146,14 +147,31 @@ def test_gpt2_vectors_come_from_either_kind_of_file(gpt2_files: Path, kind: str)
         torch.save({"transformer.wte.weight": table}, gpt2_files / kind)
     else:
         save_file({"wte.weight": table}, gpt2_files / kind)
-    assert np.array_equal(read_wte(gpt2_files / kind), table.numpy())
-    words = gpt2(gpt2_files, Vocabulary(["dog", "the"]))
+    assert np.array_equal(read_embedding(gpt2_files / kind), table.numpy())
+    words = of_transformer(gpt2_files, Vocabulary(["dog", "the"]))
     assert words.found == 1
     assert torch.equal(words.matrix[4], table[260])
     pieces = [bytes_to_characters().index("\u0120"), 257]
     assert torch.equal(words.matrix[5], table[pieces].mean(0))
     tokens = BytePairs.open(gpt2_files)
-    assert torch.equal(gpt2(gpt2_files, tokens).matrix[4:], table)
+    assert torch.equal(of_transformer(gpt2_files, tokens).matrix[4:], table)
+    with pytest.raises(ValueError, match=r"the tokeniser in .* is not the run's own"):
+        of_transformer(gpt2_files, WordPieces(["[UNK]", "a"], lower=True))
+
+
+def test_berts_vectors_belong_to_its_pieces(tmp_path: Path) -> None:
+    pieces = ["[UNK]", "dog", "##s", "the"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces))
+    table = torch.arange(5 * 3, dtype=torch.float32).reshape(5, 3)  # a row more, for alignment
+    name = "bert.embeddings.word_embeddings.weight"
+    save_file({name: table}, tmp_path / "model.safetensors")
+    own = of_transformer(tmp_path, WordPieces.open(tmp_path))
+    assert torch.equal(own.matrix[4:], table[:4]) and own.found == 1
+    words = of_transformer(tmp_path, Vocabulary(["dogs", "The"]))
+    assert torch.equal(words.matrix[4:], torch.stack([table[1:3].mean(0), table[3]]))
+    save_file({"other": table}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"has none of wte\.weight, .*; it has \['other'\]"):
+        of_transformer(tmp_path, Vocabulary(["dog"]))
 
 
 class Harmful:
@@ -166,5 +184,5 @@ def test_weights_that_would_run_code_are_refused(
 ) -> None:
     torch.save({"wte.weight": Harmful()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"pytorch_model\.bin: refused"):
-        read_wte(tmp_path / "pytorch_model.bin")
+        read_embedding(tmp_path / "pytorch_model.bin")
     assert capsys.readouterr().out == ""
