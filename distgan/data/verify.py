@@ -11,57 +11,64 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from distgan.data.damage import UnreadableImage
 from distgan.data.feature_shards import verify_features
-from distgan.data.images import decode
+from distgan.data.folder import Extent, Folder
+from distgan.data.images import decode, kind_of
 from distgan.data.manifest import (
     INDEX,
     MANIFEST,
     Manifest,
     ShardFile,
     TextFile,
-    file_sha256,
     parse_manifest,
 )
 from distgan.data.progress import Progress, silent
+from distgan.data.read_ahead import ReadAhead
 from distgan.data.tars import BLOCK, header_belongs, padded
-from distgan.data.texts import words_of
+from distgan.data.texts import fault_of
 
 _DECODED_SIZE = 32  # pixels: enough to make the decoder read the whole file
+_PIECE = 8 * 2**20  # bytes read at once where a whole shard is
+_HELD = 64 * 2**20  # bytes fetched before their turn
 
 
 def verify(
-    root: Path,
+    root: str | Path,
     *,
     contents: bool = False,
     jobs: int = 1,
     progress: Progress = silent,
 ) -> list[str]:
-    """Everything wrong with the dataset under `root`, one sentence each; empty when it is sound.
+    """Everything wrong with the dataset under `root`, a local folder or a URI, one sentence each;
+    empty when it is sound.
 
-    `contents` also decodes every image and looks for captions without words, which sound bytes
-    may still hold. `jobs` shards are read at a time; `progress` is told the shards done and
+    `contents` also decodes every image and looks at every caption: sound bytes may still hold
+    what cannot be learned from. `jobs` shards are read at a time; `progress` is told the shards done and
     their number.
     """
-    path = root / MANIFEST
-    if not path.is_file():
-        return [f"{path} is missing" if root.is_dir() else f"{root} does not exist"]
+    folder = Folder(str(root))
     try:
-        manifest = parse_manifest(path.read_bytes().decode("utf-8", "replace"), str(path))
+        content = folder.read(MANIFEST)
+    except ValueError as error:
+        return [str(error) if folder.exists() else f"{folder.place} does not exist"]
+    try:
+        manifest = parse_manifest(content.decode("utf-8", "replace"), f"{folder.place}/{MANIFEST}")
     except ValueError as error:
         return [str(error)]
-    problems = [*_stray(root, manifest)]
+    problems = [*_stray(folder, manifest)]
     for text in manifest.texts:
-        problems += _check_text(root, text)
-    rows = _rows_by_shard(root, manifest, problems)
+        problems += _check_text(folder, text)
+    rows = _rows_by_shard(folder, manifest, problems)
 
     def check(shard: ShardFile) -> list[str]:
         its_rows = None if rows is None else rows.get(shard.name, [])
-        found = list(_check_shard(root / shard.name, shard, its_rows))
-        return found + list(_check_contents(root, shard, its_rows or []) if contents else ())
+        found = list(_check_shard(folder, shard, its_rows))
+        return found + list(_check_contents(folder, shard, its_rows or []) if contents else ())
 
     # in threads: hashing and decoding leave the interpreter free
     with ThreadPoolExecutor(jobs) as threads:
@@ -78,20 +85,21 @@ def verify(
 Row = dict[str, Any]
 
 
-def _stray(root: Path, manifest: Manifest) -> Iterator[str]:
+def _stray(folder: Folder, manifest: Manifest) -> Iterator[str]:
+    """Shards of nobody; where the folder cannot be listed they go unseen, and do no harm."""
     listed = {shard.name for shard in manifest.shards}
-    for path in sorted(root.rglob("*.tar")):
-        name = str(path.relative_to(root))
-        if name not in listed:
+    for name in folder.names() or ():
+        if name.endswith(".tar") and name not in listed:
             yield f"{name}: a shard that {MANIFEST} does not list"
 
 
-def _check_text(root: Path, text: TextFile) -> Iterator[str]:
-    path = root / text.name
-    if not path.is_file():
+def _check_text(folder: Folder, text: TextFile) -> Iterator[str]:
+    try:
+        content = folder.read(text.name)
+    except ValueError:
         yield f"{text.name}: missing"
-    elif file_sha256(path) != text.sha256:
-        content = path.read_bytes()
+        return
+    if hashlib.sha256(content).hexdigest() != text.sha256:
         lines = content.count(b"\n")
         yield (
             f"{text.name}: changed: {len(content)} bytes and {lines} lines instead of "
@@ -100,24 +108,31 @@ def _check_text(root: Path, text: TextFile) -> Iterator[str]:
 
 
 def _rows_by_shard(
-    root: Path, manifest: Manifest, problems: list[str]
+    folder: Folder, manifest: Manifest, problems: list[str]
 ) -> dict[str, list[Row]] | None:
     """The index's rows, or None (and a problem) when the index itself is not sound."""
-    path = root / INDEX
-    if not path.is_file():
+    try:
+        content = folder.read(INDEX)
+    except ValueError:
         problems.append(f"{INDEX}: missing")
         return None
-    content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != manifest.index_sha256:
         problems.append(f"{INDEX}: changed, or of another dataset (its hash differs)")
         return None
-    table = pq.read_table(io.BytesIO(content))
+    try:
+        table = pq.read_table(io.BytesIO(content))
+    except (pa.ArrowException, OSError) as error:
+        problems.append(f"{INDEX}: not a Parquet file: {error}")
+        return None
     counts = {x["values"]: x["counts"] for x in pc.value_counts(table["split"]).to_pylist()}
     if counts != manifest.splits:
         problems.append(f"{INDEX}: splits {counts}, but {MANIFEST} says {manifest.splits}")
     rows: dict[str, list[Row]] = {}
     for row in table.to_pylist():
         rows.setdefault(row["shard"], []).append(row)
+    for name in sorted(rows.keys() - {shard.name for shard in manifest.shards}):
+        keys = f"{len(rows[name])} samples{_range(rows[name])}"
+        problems.append(f"{INDEX}: {keys} in {name}, which {MANIFEST} does not list")
     return rows
 
 
@@ -129,64 +144,96 @@ def _keys(rows: dict[str, list[Row]]) -> dict[str, list[str]]:
     return keys
 
 
-def _check_shard(path: Path, shard: ShardFile, rows: list[Row] | None) -> Iterator[str]:
-    if not path.is_file():
+def _check_shard(folder: Folder, shard: ShardFile, rows: list[Row] | None) -> Iterator[str]:
+    size = folder.size(shard.name)
+    if size is None:
         keys = f" ({shard.samples} samples{_range(rows)})"
         yield f"{shard.name}: missing{keys}"
         return
-    if file_sha256(path) == shard.sha256:
+    if _sha256(folder, shard.name, size) == shard.sha256:
+        for row in rows or []:
+            for what in ("image", "json"):
+                if wrong := _misplaced(size, row, what):
+                    yield f"{shard.name}: {row['key']}: the index is wrong: {wrong}"
         return
-    size = path.stat().st_size
     if size != shard.size:
         yield f"{shard.name}: {size} bytes instead of {shard.size}"
-    named = list(_damaged_rows(path, shard, rows or []))
+    named = list(_damaged_rows(folder, size, shard, rows or []))
     yield from named
     if not named and size == shard.size:
         yield f"{shard.name}: changed outside every sample (padding, end mark, or the index is bad)"
 
 
-def _damaged_rows(path: Path, shard: ShardFile, rows: list[Row]) -> Iterator[str]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        for row in rows:
-            for what in ("image", "json"):
-                wrong = _damage(file, size, row, what)
-                if wrong:
-                    yield f"{shard.name}: {row['key']}: {wrong}"
+def _sha256(folder: Folder, name: str, size: int) -> str:
+    digest = hashlib.sha256()
+    for offset in range(0, size, _PIECE):
+        digest.update(folder.read_at(name, offset, min(_PIECE, size - offset)))
+    return digest.hexdigest()
 
 
-def _damage(file: io.BufferedReader, size: int, row: Row, what: str) -> str | None:
+def _damaged_rows(folder: Folder, size: int, shard: ShardFile, rows: list[Row]) -> Iterator[str]:
+    for row in rows:
+        for what in ("image", "json"):
+            wrong = _misplaced(size, row, what) or _damage(folder, shard.name, row, what)
+            if wrong:
+                yield f"{shard.name}: {row['key']}: {wrong}"
+
+
+def _misplaced(size: int, row: Row, what: str) -> str | None:
     offset, length = row[f"{what}_offset"], row[f"{what}_size"]
+    if offset < BLOCK or length < 0:
+        return f"no tar holds {length} bytes of {what} from byte {offset}"
     if offset + length > size:
         return f"cut: the {what} ends at byte {offset + length}"
-    file.seek(offset - BLOCK)
-    header = file.read(BLOCK)
-    content = file.read(length)
-    padding = file.read(padded(length) - length)
+    return None
+
+
+def _damage(folder: Folder, shard: str, row: Row, what: str) -> str | None:
+    offset, length = row[f"{what}_offset"], row[f"{what}_size"]
+    member = folder.read_at(shard, offset - BLOCK, BLOCK + padded(length))
+    header, content = member[:BLOCK], member[BLOCK : BLOCK + length]
     if zlib.crc32(content) != row[f"{what}_crc32"]:
         return f"the {what}'s bytes changed"
-    if not header_belongs(header, row["key"], length):
+    if not header_belongs(header, row["key"].rpartition(":")[2], length):
         return f"the {what}'s tar header changed"
-    if any(padding):
+    if any(member[BLOCK + length :]):
         return f"the padding after the {what} changed"
     return None
 
 
-def _check_contents(root: Path, shard: ShardFile, rows: list[Row]) -> Iterator[str]:
-    path = root / shard.name
-    if not path.is_file():
+def _check_contents(folder: Folder, shard: ShardFile, rows: list[Row]) -> Iterator[str]:
+    """What is wrong with images and captions that are whole as bytes."""
+    size = folder.size(shard.name)
+    rows = [row for row in rows if size is not None and not _misplaced(size, row, "image")]
+    extents = [Extent(folder, shard.name, r["image_offset"], r["image_size"]) for r in rows]
+    ahead = ReadAhead(_HELD)
+    try:
+        ahead.expect(extents)
+        for row, extent in zip(rows, extents, strict=True):
+            for wrong in (*_faults_of_image(row, ahead.read(extent)), *_faults_of_captions(row)):
+                yield f"{shard.name}: {row['key']}: {wrong}"
+    finally:
+        ahead.close()
+
+
+def _faults_of_image(row: Row, content: bytes) -> Iterator[str]:
+    if zlib.crc32(content) != row["image_crc32"]:
+        yield "the image is not the one that the index remembers"
         return
-    with path.open("rb") as file:
-        for row in rows:
-            file.seek(row["image_offset"])
-            content = file.read(row["image_size"])
-            try:
-                decode(content, _DECODED_SIZE)
-            except UnreadableImage as error:
-                yield f"{shard.name}: {row['key']}: {error}"
-            for caption in row["captions"] or []:
-                if not words_of(caption["text"] or ""):
-                    yield f"{shard.name}: {row['key']}: no words in caption {caption['text']!r}"
+    try:
+        decode(content, _DECODED_SIZE)
+        kind = kind_of(content)
+    except UnreadableImage as error:
+        yield str(error)
+        return
+    if kind != row["extension"]:
+        yield f"its name says {row['extension']}, but it is a {kind}"
+
+
+def _faults_of_captions(row: Row) -> Iterator[str]:
+    for caption in row["captions"] or []:
+        if fault := fault_of(caption["text"] or ""):
+            yield f"a caption {fault}"
 
 
 def _range(rows: list[Row] | None) -> str:
