@@ -48,8 +48,8 @@ def verify(
     empty when it is sound.
 
     `contents` also decodes every image and looks at every caption: sound bytes may still hold
-    what cannot be learned from. `jobs` shards are read at a time; `progress` is told the shards done and
-    their number.
+    what cannot be learned from. `jobs` shards are read at a time; `progress` is told the shards
+    done and their number.
     """
     folder = Folder(str(root))
     try:
