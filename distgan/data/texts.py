@@ -46,6 +46,16 @@ def fault_of(text: str) -> str | None:
     return None
 
 
+def read_utf8(path: Path) -> str:
+    """The text of a file, without a byte order mark. ValueError naming file and line if it is
+    not UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}: line {line} is not UTF-8 (byte {error.start})") from error
+
+
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 text file that are not blank.
 
@@ -54,12 +64,8 @@ def read_lines(path: str | Path) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"text file {path} does not exist")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        place = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}: line {place} is not UTF-8 (byte {error.start})") from error
-    lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    given = enumerate(read_utf8(path).splitlines(), 1)
+    lines = [(number, line.strip()) for number, line in given if line.strip()]
     for number, line in lines:
         if not words_of(line):
             raise ValueError(f"{path}: line {number} has no words: {line!r}")

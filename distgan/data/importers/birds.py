@@ -17,6 +17,7 @@ from PIL import Image
 from distgan.data.importers.found import Found
 from distgan.data.importers.joining import ImageFiles
 from distgan.data.importers.tables import Numbered, rows_of
+from distgan.data.texts import read_utf8
 
 Box = tuple[float, float, float, float]
 """x, y, width and height in pixels of the whole photograph."""
@@ -176,7 +177,7 @@ def _lines(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
     """Line number and `count` fields of each line; the last field may hold spaces if it is 2."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_utf8(path).splitlines(), 1):
         fields = line.split(None, 1) if count == 2 else line.split()
         if fields and len(fields) != count:
             raise ValueError(f"{path}: line {number} has {len(fields)} fields, not {count}: {line}")

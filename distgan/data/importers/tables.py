@@ -18,6 +18,7 @@ from typing import Any
 from distgan.data.importers.joining import Described
 from distgan.data.importers.options import SplitOptions, option
 from distgan.data.samples import Caption
+from distgan.data.texts import read_utf8
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 
@@ -180,11 +181,7 @@ def rows_of(path: Path) -> Iterator[Numbered]:
         raise ValueError(f"table {path} does not exist")
     if path.suffix not in SUFFIXES:
         raise ValueError(f"table {path} must be one of {', '.join(SUFFIXES)}")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}: line {line} is not UTF-8 (byte {error.start})") from error
+    text = read_utf8(path)
     return _json_rows(path, text) if path.suffix == ".jsonl" else _csv_rows(path, text)
 
 
