@@ -2,8 +2,9 @@
 
 A sample is KEY.jpg|jpeg|png|webp with KEY.json, KEY.txt, both, or neither, and KEY.cls perhaps.
 Captions come from the JSON's `captions`, `caption` or `text` (a string, a list of strings or of
-{"text", "style"}), else from the lines of the text; `cls` becomes the fact `class`, and so does
-everything else in the JSON under its own name.
+{"text", "style"}), else from the lines of the text; where these are there and empty, the sample
+has an empty caption, which is found damaged when it is read. `cls` becomes the fact `class`, and
+so does everything else in the JSON under its own name.
 
   prepare.py index downloaded_shards                 train-0000.tar, val/00000.tar...
   prepare.py index img2dataset_output --split train  00000.tar with jpg, txt and json
@@ -157,9 +158,9 @@ def _captions(
     if "json" in parts:
         words = parts["json"], read(parts["json"])
         captions, facts = _from_json(f"{path}: {key}.json", words[1])
-    if "txt" in parts and not captions:
+    if "txt" in parts and not _say_something(captions):
         words = parts["txt"], read(parts["txt"])
-        captions = _from_text(f"{path}: {key}.txt", words[1])
+        captions = _from_text(f"{path}: {key}.txt", words[1]) or [Caption("")]
     if "cls" in parts:
         facts["class"] = _class(f"{path}: {key}.cls", read(parts["cls"]))
     return words, captions, facts
@@ -170,12 +171,22 @@ def _from_json(where: str, content: bytes) -> tuple[list[Caption], dict[str, Any
         facts = json.loads(content)
         captions: list[Caption] = []
         for name in _CAPTIONS:
-            if not captions and isinstance(facts.get(name), (str, list, type(None))):
-                given = facts.pop(name, None) or []
-                captions = [_caption(c) for c in ([given] if isinstance(given, str) else given)]
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
+            if name == "text" and not isinstance(facts.get(name), (str, list)):
+                continue  # a fact of that name
+            if name in facts and not _say_something(captions):
+                captions = _listed(facts.pop(name)) or captions
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{where}: not captions and facts: {error!r}") from error
     return captions, facts
+
+
+def _say_something(captions: Iterable[Caption]) -> bool:
+    return any(caption.text.strip() for caption in captions)
+
+
+def _listed(given: Any) -> list[Caption]:
+    """ValueError, TypeError or KeyError for what is no caption and no list of them."""
+    return [_caption(item) for item in (given if isinstance(given, list) else [given])]
 
 
 def _from_text(where: str, content: bytes) -> list[Caption]:
@@ -193,8 +204,10 @@ def _class(where: str, content: bytes) -> int:
         raise ValueError(f"{where}: not the number of a class: {content[:40]!r}") from error
 
 
-def _caption(item: str | dict[str, Any]) -> Caption:
-    """ValueError, TypeError or KeyError for what is none."""
-    if isinstance(item, str):
-        return Caption(item)
-    return Caption(str(item["text"]), item.get("style"))
+def _caption(item: Any) -> Caption:
+    text, style = (item["text"], item.get("style")) if isinstance(item, dict) else (item, None)
+    if not isinstance(text, str | None) or not isinstance(style, str | None):
+        raise TypeError(f"a caption and its style are texts, not {text!r}, {style!r}")
+    for each in (text or "", style or ""):
+        each.encode()  # half a surrogate pair is a UnicodeEncodeError, and that a ValueError
+    return Caption(text or "", style)
