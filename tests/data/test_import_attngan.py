@@ -102,6 +102,9 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path, capsys: Captured) -> 
     assert "of 8 images that it names, 0 are among the 12 found" in broken(
         names, [f"{stem}.jpg" for stem in listed("train")]
     )
+    (root / "text").rename(root / "elsewhere")
+    (root / "text").mkdir()
+    assert "text has captions of 0 of the 12 images that are there" in refusal(capsys, out, *words)
     numbers = write_word_numbers(root / "captions.pickle")
     train, test, ixtoword, wordtoix = pickle.loads(numbers.read_bytes())
     for value, error in (
@@ -114,6 +117,8 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path, capsys: Captured) -> 
     ):
         assert error in broken(numbers, value, "--captions", "pickle")
     write_cub(root / "CUB_200_2011")
+    (root / "text").rmdir()
+    (root / "elsewhere").rename(root / "text")
     moved = [class_of(stem) for stem in listed("train")][::-1]
     assert f"class_info has {listed('train')[0]} in class 1, CUB_200_2011 in 2" in broken(
         classes, moved

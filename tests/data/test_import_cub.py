@@ -141,6 +141,10 @@ def test_a_half_joined_copy_is_refused(tmp_path: Path, capsys: Captured) -> None
     assert "text files that are not UTF-8, read as Latin-1 instead" in said
     assert texts_by_key(dataset)["train"][KEYS[STEMS[1]]] == ["caf\u00e9 bird"]
     for label in (1, 2):
+        shutil.rmtree(tmp_path / "text" / f"{label:03d}.Bird_{label}")
+    said = refusal(capsys, tmp_path / "x", *words)
+    assert "text has captions of 4 of the 12 images that are there" in said
+    for label in (1, 2):
         shutil.rmtree(root / "images" / f"{label:03d}.Bird_{label}")
     said = refusal(capsys, tmp_path / "x", *words)
     assert "of 9 images that it names, 3 are among the 4 found" in said

@@ -153,7 +153,10 @@ def test_rows_without_a_usable_picture_are_named(tmp_path: Path, capsys: Capture
     cells += [{"bytes": b"no picture", "path": "c"}, {"bytes": picture(3), "path": None}]
     rows = {"image": pa.array(cells, IMAGE), "text": pa.array(["a", "b", "c", "..."])}
     pq.write_table(pa.table(rows), path)
-    dataset = prepared(tmp_path / "out", "huggingface", path)
+    words = ("huggingface", path)
+    said = refusal(capsys, tmp_path / "x", *words)
+    assert "1 of 4 rows have an image and captions (min_joined=0.5); dropped 1: rows" in said
+    dataset = prepared(tmp_path / "out", *words, "--min-joined", 0.2)
     said = capsys.readouterr().out
     assert "dropped 1: rows without an image's bytes: train.parquet row 1" in said
     assert "dropped 1: images that cannot be decoded: train.parquet row 2" in said

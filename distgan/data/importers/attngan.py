@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 from distgan.data.importers.attngan_files import (
     WordNumbers,
+    check_text,
     list_files,
     read_lists,
     read_text,
@@ -91,7 +92,11 @@ class AttnGAN(Squares):
         elif not (options.root / "text").is_dir():
             raise ValueError(f"{options.root} has no folder text; try --captions pickle")
         described = []
-        for split, listed in read_lists(options.root, self.report).items():
+        lists = read_lists(options.root, self.report)
+        if words is None:
+            there = [s for listed in lists.values() for s in listed.names if s in by_stem]
+            check_text(options.root / "text", there, options.min_joined)
+        for split, listed in lists.items():
             groups = _groups(words, split, len(listed.names)) if words else None
             for i, stem in enumerate(listed.names):
                 name = by_stem.get(stem, f"{stem}.jpg")

@@ -8,6 +8,7 @@ by number and the numbers by word; captions of one image stand together, as many
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,16 @@ def read_text(folder: Path, name: str, report: Report) -> list[Caption]:
     # two U+FFFD stand for a space in AttnGAN's text
     lines = [line.replace("\ufffd\ufffd", " ").strip() for line in text.splitlines()]
     return [Caption(line) for line in lines if line]
+
+
+def check_text(folder: Path, stems: Collection[str], min_joined: float) -> None:
+    """ValueError unless FOLDER has a file for `min_joined` of the images that are there."""
+    found = sum((folder / f"{stem}.txt").is_file() for stem in stems)
+    if found < min_joined * len(stems):
+        raise ValueError(
+            f"{folder} has captions of {found:,} of the {len(stems):,} images that are there "
+            f"(min_joined={min_joined}); is it the right folder?"
+        )
 
 
 def _read(path: Path, report: Report) -> Any:

@@ -25,7 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from distgan.data.importers.attngan_files import list_files, read_lists, read_text
+from distgan.data.importers.attngan_files import (
+    check_text,
+    list_files,
+    read_lists,
+    read_text,
+)
 from distgan.data.importers.birds import BOXES, Bird, Squares, read_birds, tables_in
 from distgan.data.importers.found import Report, fingerprint, image_files
 from distgan.data.importers.joining import Described
@@ -88,13 +93,15 @@ class Cub(Squares):
         self, birds: list[Bird], images: dict[str, Path], text: Path, splits: dict[str, str]
     ) -> None:
         self.report.say(f"found {len(images):,} images; the tables name {len(birds):,}")
+        there = [bird.stem for bird in birds if bird.name in images]
+        check_text(text, there, self.options.min_joined)
         described = []
         for bird in birds:
             if bird.name not in splits:
                 self.report.drop("images that neither list names", bird.name)
                 continue
-            there = bird.name in images
-            captions = read_text(text, bird.stem, self.report) if there else []
+            wanted = bird.name in images
+            captions = read_text(text, bird.stem, self.report) if wanted else []
             facts = bird.facts(cropped=self._crop)
             described.append(Described(bird.name, captions, splits[bird.name], facts))
         self.join(described, images)

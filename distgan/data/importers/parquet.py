@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -45,6 +45,7 @@ class ParquetImages(ImageFiles):
         self._unlabelled = unlabelled
         self._group: tuple[Path, int, pa.ChunkedArray] | None = None
         self._image_columns: dict[Path, str] = {}
+        self._counts: dict[Path, int] = {}  # rows
         fractions = fractions_of(*options.fractions)
         named = list(dict.fromkeys(split for _, split in tables if split))
         if named and any(split is None for _, split in tables):
@@ -54,6 +55,7 @@ class ParquetImages(ImageFiles):
         for path, split in tables:
             for each in self._rows(path, split or "all"):
                 found[split or split_by_name(each.key, fractions)].append(each)
+        self._check_kept(found)
         self.place(found)
 
     def image(self, found: Found) -> tuple[bytes, str]:
@@ -63,11 +65,21 @@ class ParquetImages(ImageFiles):
         """Without the rows that happen to be in memory."""
         return {**self.__dict__, "_group": None}
 
+    def _check_kept(self, found: Mapping[str, Sequence[Found]]) -> None:
+        """ValueError when too many rows have no image that can be decoded, or no caption."""
+        kept, rows = sum(map(len, found.values())), sum(self._counts.values())
+        if kept < self.options.min_joined * rows:
+            reasons = "; ".join(self.report.text()[-len(self.report.dropped) :])
+            raise ValueError(
+                f"{kept:,} of {rows:,} rows have an image and captions "
+                f"(min_joined={self.options.min_joined}); {reasons}"
+            )
+
     def _rows(self, path: Path, split: str) -> Iterator[Found]:
         """The samples of one file; what is dropped is reported."""
         file = opened(path)
         image = image_column(file.schema_arrow, self.options.image_column, str(path))
-        self._image_columns[path] = image
+        self._image_columns[path], self._counts[path] = image, file.metadata.num_rows
         names = [name for name in file.schema_arrow.names if name != image]
         columns = Columns.choose(names, _without_image(self.options), str(path))
         classes = class_names(file.schema_arrow)
