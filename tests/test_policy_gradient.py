@@ -13,10 +13,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from tiny_decoders import tiny_decoder
 from torch import Tensor
 
 from distgan.advantages import advantages, leave_one_out, mean_by_word, whitened
@@ -32,7 +33,7 @@ WORDS = (4, 5, 6)
 
 
 class World(NamedTuple):
-    captioner: AttentionCaptioner
+    captioner: Any
     regions: Tensor  # (1, K, D)
     captions: Tensor  # (40, T), all there are
     scores: Tensor  # (40,), what a critic says of each
@@ -50,6 +51,10 @@ def world() -> World:
     captioner = AttentionCaptioner(V, T, D, embedding=3, hidden=4, attention=3).double()
     with torch.no_grad():
         captioner.readout.weight.mul_(3)
+    return world_of(captioner)
+
+
+def world_of(captioner: Any) -> World:
     regions = torch.randn(1, K, D, dtype=torch.float64)
     captions = all_captions()
     return World(captioner, regions, captions, torch.randn(len(captions), dtype=torch.float64))
@@ -111,6 +116,22 @@ def test_expectation_equals_exact_enumeration(world: World, baseline: str) -> No
     assert exact.abs().amax() > 1e-2
     got = expected_gradient(world, chain, baseline)
     torch.testing.assert_close(got, -exact, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["gru", "gpt2"])
+def test_with_every_decoder(name: str) -> None:
+    """Exactly, and Q of sampled rollouts on the mean."""
+    other = world_of(tiny_decoder(name, 1, V, T, D))
+    exact = gradient(other, expected_score(other))
+    assert exact.abs().amax() > 1e-2
+    got = expected_gradient(other, chain, "prefix")
+    torch.testing.assert_close(got, -exact, atol=1e-10, rtol=0)
+    words, values = roll(other, 4000, partial(critic, other), 1)
+    with torch.no_grad():
+        p = log_probs(other, other.captions).sum(1).exp()
+    error = values.q - exact_values(other, p).q[caption_number(other, words)]
+    z = error.mean(0) / (error.std(0) / 4000**0.5).clamp_min(1e-12)
+    assert z.abs().amax() < 4, z
 
 
 # Planted mistakes

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from tiny_decoders import tiny_decoder
 from torch import Tensor
 
 from distgan.completions import complete
@@ -48,7 +50,7 @@ def slow_uniform(draw: Draw, sample: int, rollout: int, prefix: int, position: i
     return ((c[0] >> 5) * 2**26 + (c[1] >> 6)) / 2**53
 
 
-def slow_probabilities(captioner: AttentionCaptioner, regions: Tensor, prefix: list[int]) -> list:
+def slow_probabilities(captioner: Any, regions: Tensor, prefix: list[int]) -> list:
     """The distribution after a prefix, decoded from the start, `UNK` barred."""
     context = captioner.look(regions[None])
     state = captioner.start(context, torch.tensor([0]))
@@ -69,7 +71,7 @@ def slow_pick(probabilities: list[float], uniform: float) -> int:
 
 
 def slow_finish(
-    captioner: AttentionCaptioner,
+    captioner: Any,
     regions: Tensor,
     prefix: list[int],
     uniform: Callable[[int], float],
@@ -81,7 +83,7 @@ def slow_finish(
 
 
 def slow_monte_carlo(
-    captioner: AttentionCaptioner, regions: Tensor, position: Tensor, seed: int, step: int
+    captioner: Any, regions: Tensor, position: Tensor, seed: int, step: int
 ) -> tuple[Tensor, dict, Tensor, Tensor]:
     """Captions, completions by (caption, prefix, rollout), Q and V, by three nested loops."""
     words, texts = torch.zeros(B, T, dtype=torch.int64), {}
@@ -118,12 +120,8 @@ def score(words: Tensor, image: Tensor) -> Tensor:
     return torch.sin((t * (words.double() + 0.37) * (words != PAD)).sum(1) + image)
 
 
-def tiny_captioner(seed: int) -> AttentionCaptioner:
-    torch.manual_seed(seed)
-    captioner = AttentionCaptioner(V, T, D, embedding=4, hidden=5, attention=4).double()
-    with torch.no_grad():
-        captioner.readout.weight.mul_(3)
-    return captioner.requires_grad_(False)
+def tiny_captioner(seed: int, name: str = "lstm") -> Any:
+    return tiny_decoder(name, seed, V, T, D).requires_grad_(False)
 
 
 def cumulative_distribution(logits: Tensor) -> Tensor:
@@ -137,7 +135,7 @@ def draws(seed: int, step: int) -> tuple[Draw, Draw]:
 
 
 def roll(
-    captioner: AttentionCaptioner,
+    captioner: Any,
     regions: Tensor,
     position: Tensor,
     drawn: tuple[Draw, Draw],
@@ -156,8 +154,17 @@ def roll(
 
 @pytest.mark.parametrize("block", range(8))
 def test_words_and_values_equal_the_slow_way_for_200_seeds(block: int) -> None:
-    for seed in range(25 * block, 25 * block + 25):
-        captioner, step = tiny_captioner(seed), 7 * seed
+    equal_the_slow_way("lstm", range(25 * block, 25 * block + 25))
+
+
+@pytest.mark.parametrize("name", ["gru", "gpt2"])
+def test_words_and_values_equal_the_slow_way_for_every_decoder(name: str) -> None:
+    equal_the_slow_way(name, range(200, 210))
+
+
+def equal_the_slow_way(name: str, seeds: range) -> None:
+    for seed in seeds:
+        captioner, step = tiny_captioner(seed, name), 7 * seed
         regions = torch.randn(B, K, D, dtype=torch.float64)
         position = torch.tensor([seed, 5 * seed + 1, 2**31 + seed])
         words, texts, q, before = slow_monte_carlo(captioner, regions, position, seed, step)
@@ -170,8 +177,9 @@ def test_words_and_values_equal_the_slow_way_for_200_seeds(block: int) -> None:
         torch.testing.assert_close(values.value_before, before, atol=1e-12, rtol=0)
 
 
-def test_every_chunk_size_gives_the_same_words() -> None:
-    captioner = tiny_captioner(3)
+@pytest.mark.parametrize("name", ["lstm", "gru", "gpt2"])
+def test_every_chunk_size_gives_the_same_words(name: str) -> None:
+    captioner = tiny_captioner(3, name)
     regions, position = torch.randn(B, K, D, dtype=torch.float64), torch.arange(B)
     expected = roll(captioner, regions, position, draws(3, 1), 10_000)
     for chunk_rows in range(1, B * N * (T - 1) + B + 1):
@@ -181,9 +189,10 @@ def test_every_chunk_size_gives_the_same_words() -> None:
         torch.testing.assert_close(got[2].q, expected[2].q, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru", "gpt2"])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
-def test_every_split_over_ranks_gives_the_same_words(ranks: int) -> None:
-    captioner, rows = tiny_captioner(5), 10
+def test_every_split_over_ranks_gives_the_same_words(ranks: int, name: str) -> None:
+    captioner, rows = tiny_captioner(5, name), 10
     regions, position = torch.randn(rows, K, D, dtype=torch.float64), torch.arange(100, 110)
     expected = roll(captioner, regions, position, draws(5, 2), 512)
     shares = [range(rows)[r * rows // ranks : (r + 1) * rows // ranks] for r in range(ranks)]
@@ -269,7 +278,7 @@ def test_temperature_and_barred_words_change_the_distribution_as_they_should() -
     assert torch.equal(cold, greedy(captioner, context, position))
 
 
-def slow_best(captioner: AttentionCaptioner, regions: Tensor, power: float) -> tuple[list, float]:
+def slow_best(captioner: Any, regions: Tensor, power: float) -> tuple[list, float]:
     """The best of all captions by log-probability / L**power, enumerated."""
     best: tuple[list[int], float, float] = ([], -math.inf, -math.inf)
     stack: list[tuple[list[int], float]] = [([], 0.0)]

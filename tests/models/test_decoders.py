@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoders import DECODERS, tiny_decoder
+from tiny_decoders import DECODERS, tiny_decoder
 from torch import Tensor
 
 from distgan.models.decoder import END, PAD, START
