@@ -101,6 +101,8 @@ class DataConfig:
     shuffle_block: int = 256  # neighbours that stay together on disk reads
     shuffle_window: int = 4096  # samples mixed with each other
     loaders: int = 0  # decoding processes of each worker; 0 decodes in the worker itself
+    # gpu: loaders hand over files, and the worker's GPU decodes its JPEGs (needs torchvision)
+    decode: Literal["cpu", "gpu"] = "cpu"
     # samples that each of these fetches before their turn; None: 256, but 0 from a local disk
     read_ahead: int | None = None
     read_ahead_mb: int = 64  # MiB it may hold meanwhile
@@ -111,6 +113,8 @@ class DataConfig:
         require(self.shuffle_block >= 1, "shuffle_block", self.shuffle_block, "at least 1")
         require(self.shuffle_window >= 1, "shuffle_window", self.shuffle_window, "at least 1")
         require(self.loaders >= 0, "loaders", self.loaders, "at least 0")
+        if self.decode == "gpu" and self.features is not None:
+            raise ValueError(f"decode=gpu: features={self.features} leave no image to decode")
         ahead = self.read_ahead
         require(ahead is None or ahead >= 0, "read_ahead", ahead, "at least 0, or null")
         require(self.read_ahead_mb >= 1, "read_ahead_mb", self.read_ahead_mb, "at least 1")

@@ -101,14 +101,14 @@ def prepare(arguments: argparse.Namespace) -> tuple[Config, Path]:
     config = replace(config, out=keep_at_home(config.out, here))
     training.check(config, 1 if arguments.local else config.engine.workers)
     if arguments.local:
-        pick_device(config.engine.device)
+        training.check_decoder(config, pick_device(config.engine.device).type)
         if config.engine.workers > 1:
             print(f"--local: one process; engine.workers={config.engine.workers} is for Ray")
     else:
         from distgan.cluster.connect import choose_device, connect
 
         connect()
-        choose_device(config.engine)
+        training.check_decoder(config, choose_device(config.engine))
     return open_run(config, here / source, resume=arguments.resume)
 
 

@@ -63,14 +63,19 @@ def decode(data: bytes, size: int) -> Tensor:
 
 def middle(pixels: Tensor, size: int) -> Tensor:
     """(3, size, size) of pixels uint8 (3, H, W): the middle square, resized with antialiasing."""
-    height, width = pixels.shape[1:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = pixels[:, top : top + side, left : left + side]
-    if side == size:
+    square = central(pixels)
+    if square.shape[-1] == size:
         return square
     shape = (size, size)
     return functional.interpolate(square[None], shape, mode="bilinear", antialias=True)[0]
+
+
+def central(pixels: Tensor) -> Tensor:
+    """The middle square (3, S, S) of pixels (3, H, W), a view."""
+    height, width = pixels.shape[1:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[:, top : top + side, left : left + side]
 
 
 def _decode_jpeg(data: bytes, image: Image.Image, size: int) -> NDArray[np.uint8] | None:

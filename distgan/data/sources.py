@@ -22,6 +22,9 @@ from distgan.data.vocabulary import PAD, Tokens
 Item = dict[str, Any]
 """One sample's part of a batch: tensors without the batch dimension."""
 
+FILE = "file"
+"""The part of an item that is an image's file as it is, uint8 (bytes,), to be decoded later."""
+
 
 class Source(Protocol):
     """Numbered items. Picklable, for the processes that read ahead."""
@@ -59,8 +62,9 @@ class CaptionedImages(Source):
 
     Items hold `words` (max_length,) and `style` (its place in the dataset's styles, factual
     captions have the number after the last), and `image` (3, image_size, image_size) if a size
-    is given. `styles` chooses captions by style, FACTUAL for those without; None takes all.
-    `numbered` gives the order in which styles are numbered, by default the dataset's.
+    is given; `file` (bytes,) in its place where `files` says so. `styles` chooses captions by
+    style, FACTUAL for those without; None takes all. `numbered` gives the order in which styles
+    are numbered, by default the dataset's.
     """
 
     def __init__(
@@ -74,8 +78,10 @@ class CaptionedImages(Source):
         limit: int | None = None,
         per_image: bool = False,
         numbered: Sequence[str] | None = None,
+        files: bool = False,
     ) -> None:
         self.split, self.vocabulary, self.per_image = split, vocabulary, per_image
+        self.files = files
         self.max_length, self.image_size = max_length, image_size
         codes = split.caption_styles()
         self._captions = np.flatnonzero(_chosen(split, codes, styles))[:limit]
@@ -107,7 +113,9 @@ class CaptionedImages(Source):
             "words": encode_words(self.vocabulary, text, self.max_length),
             "style": torch.tensor(int(self._styles[item])),
         }
-        if self.image_size is not None:
+        if self.files:
+            sample[FILE] = as_file(self.split.image_bytes(self.id(item), read))
+        elif self.image_size is not None:
             sample["image"] = self.split.image(self.id(item), self.image_size, read)
         return sample
 
@@ -239,6 +247,11 @@ class Mixture(Source):
     def _part(self, item: int) -> tuple[int, int]:
         number = int(np.searchsorted(self._ends, item, side="right"))
         return number, item - (int(self._ends[number - 1]) if number else 0)
+
+
+def as_file(data: bytes) -> Tensor:
+    """(bytes,) uint8, a copy: torch wants memory it may write to."""
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
 def encode_words(vocabulary: Tokens, text: str, max_length: int) -> Tensor:

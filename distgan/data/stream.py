@@ -18,25 +18,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from distgan.data.damage import DamagedSample, TooManyBadSamples
+from distgan.data.damage import TooManyBadSamples
+from distgan.data.device_images import FILE_BYTES, DeviceDecoder
 from distgan.data.folder import Read, read_now
 from distgan.data.order import DIGEST_BITS, Lap, Order, Shuffling, digest, fingerprints
 from distgan.data.read_ahead import ReadAhead
-from distgan.data.sources import Source
+from distgan.data.sources import FILE, Source
+from distgan.data.substitutes import Fault, usable
 
 Batch = dict[str, Any]
 
 _log = logging.getLogger(__name__)
-_SUBSTITUTES = 64  # items tried for the place of a damaged one
 _AHEAD = 2  # batches each loader prepares
-
-
-class Fault(NamedTuple):
-    """A damaged sample whose place another one took."""
-
-    position: int
-    item: int
-    what: str
 
 
 class Loaded(NamedTuple):
@@ -81,16 +74,17 @@ class Stream:
         read_ahead: int = 0,
         read_ahead_bytes: int = 64 * 2**20,
         pin: bool = False,
+        decoder: DeviceDecoder | None = None,
     ) -> None:
         """`read_ahead`: samples whose files each reading process fetches before their turn, as
-        far as `read_ahead_bytes` allow."""
+        far as `read_ahead_bytes` allow. `decoder`: for a source that hands over files."""
         if not 0 <= rank < size:
             raise ValueError(f"rank must be in [0, {size}), got {rank}")
         if rows < size:
             raise ValueError(f"stream {name}: a batch of {rows} rows cannot feed {size} workers")
         self.source, self.name, self.rows, self.seed = source, name, rows, seed
         self.rank, self.size, self.loaders, self.pin = rank, size, loaders, pin
-        self.max_bad_samples = max_bad_samples
+        self.max_bad_samples, self.decoder = max_bad_samples, decoder
         self.read_ahead, self.read_ahead_bytes = read_ahead, read_ahead_bytes
         self.order: Order = source.order(Shuffling(name, seed, block, window))
         self.consumed = 0  # positions given out, over all ranks
@@ -110,6 +104,9 @@ class Stream:
         if self._batches is None:
             self._batches = self._start()
         loaded = next(self._batches)
+        if self.decoder is not None:
+            batch, faults = self.decoder.unfold(loaded.batch, loaded.items, self.order)
+            loaded = loaded._replace(batch=batch, faults=(*loaded.faults, *faults))
         self._account(loaded)
         self.consumed += self.rows
         return loaded.batch
@@ -268,13 +265,17 @@ class Reader(Dataset[Any]):
         read = self._look_ahead([position for position, _ in share])
         samples, items, faults = [], [], []
         for position, item in share:
-            used, sample, found = self._usable(position, item, read)
+            used, sample, found = usable(self.source, self.order, position, item, read)
             faults += found
             items.append(used)
             samples.append(sample)
+        files = [sample.pop(FILE) for sample in samples if FILE in sample]
         batch: Batch = {
             name: torch.stack([sample[name] for sample in samples]) for name in samples[0]
         }
+        if files:
+            batch[FILE] = torch.cat(files)
+            batch[FILE_BYTES] = torch.tensor([len(data) for data in files])
         batch["position"] = torch.tensor([position for position, _ in share])
         batch["id"] = torch.tensor([self.source.id(item) for item in items])
         batch["weight"] = torch.full((len(share),), 1 / self.rows, dtype=torch.float64)
@@ -304,23 +305,6 @@ class Reader(Dataset[Any]):
         extents = (self.source.extent(item) for item in items)
         self._ahead.expect([extent for extent in extents if extent is not None])
         return self._ahead.read
-
-    def _usable(
-        self, position: int, item: int, read: Read
-    ) -> tuple[int, dict[str, Any], list[Fault]]:
-        try:
-            return item, self.source.sample(item, read), []
-        except DamagedSample as error:
-            faults = [Fault(position, item, str(error))]
-        for other in self.order.substitutes(position, _SUBSTITUTES).tolist():
-            try:
-                return other, self.source[other], faults
-            except DamagedSample as error:
-                last = error
-        raise TooManyBadSamples(
-            f"stream {self.order.name}: {faults[0].what}; and so are {_SUBSTITUTES} others "
-            f"tried in its place, the last {last}"
-        )
 
 
 class _Endless:

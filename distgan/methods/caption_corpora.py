@@ -21,6 +21,7 @@ from distgan.config import Config
 from distgan.data.byte_pairs import BytePairs
 from distgan.data.damage import DamagedSample
 from distgan.data.dataset import Split
+from distgan.data.device_images import DeviceDecoder
 from distgan.data.feature_shards import StoredFeatures
 from distgan.data.features import Features
 from distgan.data.shard_index import FACTUAL
@@ -158,8 +159,10 @@ class Corpora:
         if self._store is not None and self.has_pictures(corpus):
             for split in self.album(corpus).splits:
                 self.features(split)  # says now what is missing
+        source = self._source(corpus)
+        on_device = data.decode == "gpu" and corpus == "factual_images"
         return Stream(
-            self._source(corpus),
+            source,
             name=name,
             rows=rows,
             seed=self.config.seed,
@@ -172,6 +175,7 @@ class Corpora:
             read_ahead=self._read_ahead,
             read_ahead_bytes=data.read_ahead_mb * 2**20,
             pin=world.device.type == "cuda",
+            decoder=DeviceDecoder(source, data.image_size, world.device) if on_device else None,
         )
 
     @property
@@ -204,6 +208,7 @@ class Corpora:
             image_size=data.image_size if corpus == "factual_images" else None,
             limit=limit,
             per_image=data.epoch == "images",
+            files=data.decode == "gpu" and corpus == "factual_images",
             numbered=self.styles[: self.factual] if corpus == "styled" else None,
         )
 
@@ -307,6 +312,7 @@ class Corpora:
                 self._encode,
                 device=self.world.device,
                 max_bad_samples=self.config.data.max_bad_samples,
+                decode=self.config.data.decode,
             )
         return self._features[name]
 

@@ -61,6 +61,7 @@ def train(
     `on_checkpoint(metrics)` is called on every rank after each checkpoint. `build` makes the
     method; by default the one that `method.name` names.
     """
+    check_decoder(config, world.device.type)
     prepare_torch(config)
     method = (build or METHODS[config.method.name])(config, world)
     stages = choose_stages(method.algorithm(), config.stages)
@@ -133,6 +134,12 @@ def evaluate(
         learner.load_state_dict(state["learners"][name])
         learner.network.eval()
     return {f"val/{k}": v for k, v in method.evaluate(temperature=temperature).items()}
+
+
+def check_decoder(config: Config, device: str) -> None:
+    """A ValueError where images are to be decoded on a GPU and the run's device is none."""
+    if config.data.decode == "gpu" and device != "cuda":
+        raise ValueError(f"data.decode=gpu needs a GPU, but the run's device is {device}")
 
 
 def prepare_torch(config: Config) -> None:
