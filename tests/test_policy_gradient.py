@@ -25,7 +25,7 @@ from distgan.losses import mask, policy_gradient, word_log_probs
 from distgan.models.captioner import AttentionCaptioner
 from distgan.models.decoder import END, PAD, UNK
 from distgan.randomness import STREAMS, Draw
-from distgan.rollouts import MonteCarlo, monte_carlo, sample
+from distgan.rollouts import MonteCarlo, Samples, greedy, monte_carlo, sample, whole_captions
 from distgan.work import Work
 
 V, T, K, D = 7, 3, 4, 5
@@ -132,6 +132,57 @@ def test_with_every_decoder(name: str) -> None:
     error = values.q - exact_values(other, p).q[caption_number(other, words)]
     z = error.mean(0) / (error.std(0) / 4000**0.5).clamp_min(1e-12)
     assert z.abs().amax() < 4, z
+
+
+@pytest.mark.parametrize("baseline", ["none", "greedy"])
+def test_whole_captions_are_an_unbiased_reward_of_each_word(world: World, baseline: str) -> None:
+    """REINFORCE with the sentence's score, alone and less that of the greedy caption."""
+    exact = gradient(world, expected_score(world))
+    with torch.no_grad():
+        p = log_probs(world, world.captions).sum(1).exp()
+    image = torch.zeros(len(p), dtype=torch.int64)
+    samples = Samples(world.captions, image, image, image)
+    values = whole_captions(samples, lambda words, image: world.scores)
+    best = greedy(world.captioner, world.captioner.look(world.regions), image[:1])
+    score = world.scores[caption_number(world, best)].expand(len(p))
+    A = advantages(values, world.captions, baseline, whiten=False, greedy_score=score)
+    got = gradient(world, policy_gradient(log_probs(world, world.captions), A, world.captions, p))
+    torch.testing.assert_close(got, -exact, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("rollouts", [False, True], ids=["whole", "rollouts"])
+def test_leave_one_out_is_unbiased_over_all_pairs_of_captions(world: World, rollouts: bool) -> None:
+    exact, M = gradient(world, expected_score(world)), len(world.captions)
+    with torch.no_grad():
+        p = log_probs(world, world.captions).sum(1).exp()
+    pair = torch.cartesian_prod(torch.arange(M), torch.arange(M)).flatten()
+    weight = (p[:, None] * p).flatten().repeat_interleave(2) / 2
+    words, values = world.captions[pair], exact_values(world, p)
+    if not rollouts:
+        q = values.score[:, None] * (world.captions != PAD)
+        values = MonteCarlo(q, None, values.score)
+    values = MonteCarlo(values.q[pair], None, values.score[pair])
+    A = advantages(values, words, "leave_one_out", whiten=False, copies=2)
+    got = gradient(world, policy_gradient(log_probs(world, words), A, words, weight))
+    torch.testing.assert_close(got, -exact, atol=1e-10, rtol=0)
+
+
+def test_rollouts_of_another_policy_bias_the_gradient(world: World) -> None:
+    """A slow copy of the generator: no bias where it is the generator, more the further it lags.
+
+    The same holds for rollouts at another temperature, or cut to likely words.
+    """
+    exact = gradient(world, expected_score(world))
+    with torch.no_grad():
+        p = log_probs(world, world.captions).sum(1).exp()
+        logits, _ = world.captioner(world.regions.expand(len(p), -1, -1), world.captions)
+    bias = []
+    for temperature in (1.0, 1.1, 1.5, 3.0):
+        other = word_log_probs(logits / temperature, world.captions, (UNK,)).sum(1).exp()
+        values = exact_values(world, other)
+        got = gradient(world, chain(world, world.captions, values, p, "none"))
+        bias.append(float((got + exact).norm()))
+    assert bias[0] < 1e-10 and 1e-4 < bias[1] < bias[2] < bias[3]
 
 
 # Planted mistakes

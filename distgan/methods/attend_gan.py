@@ -56,6 +56,7 @@ from distgan.methods.caption_pool import CaptionPool
 from distgan.methods.caption_validation import Validation
 from distgan.methods.critic_evidence import weighted_auc
 from distgan.methods.critic_lessons import CriticLessons
+from distgan.methods.rollout_policy import RolloutPolicy
 from distgan.methods.round_facts import gradient_ratio, push, sampled_facts
 from distgan.metrics.health import health
 from distgan.randomness import STREAMS, Draw
@@ -93,6 +94,7 @@ class AttendGAN:
         }
         self.corpora.see_with(encoder.encode)
         self.corpora.read_features(encoder)
+        self.rollout_policy = RolloutPolicy(self.config.rollout.ema)
         self.pool = CaptionPool(self.config.pool, self.config.generator.max_length, world)
         self.lessons = CriticLessons(self.config, self.corpora, self.captioner, self.pool)
         self.validation = Validation(self.corpora, config.log.evaluate_samples)
@@ -170,11 +172,16 @@ class AttendGAN:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"first_numbers": self._first_numbers, "pool": self.pool.state_dict()}
+        return {
+            "first_numbers": self._first_numbers,
+            "pool": self.pool.state_dict(),
+            "rollout_policy": self.rollout_policy.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._first_numbers = state["first_numbers"]
         self.pool.load_state_dict(state["pool"])
+        self.rollout_policy.load_state_dict(state["rollout_policy"])
 
     def _build_generator(self) -> Generator:
         generator = build_generator(self.config, self.caption_identity())
@@ -254,7 +261,12 @@ class AttendGAN:
         draw = Draw(moment.seed, STREAMS["words"], moment.update)
         samples = sample(self.captioner, context, draw, images["position"], copies=S)
         score = self._score(regions, style)
-        values = self._values(context, samples, score, draw)
+        values = self._values(
+            self._roller(context, regions, style),
+            samples,
+            score,
+            draw._replace(stream=STREAMS["rollouts"]),
+        )
         A = advantages(
             values,
             samples.words,
@@ -270,19 +282,31 @@ class AttendGAN:
         every = self.world.gather_shares(share, c.batch).flatten(0, 1)
         return acted, sampled_facts(values, A, samples.words, every, self.world.sum)
 
-    def _values(self, context: object, samples: Samples, score: Score, draw: Draw) -> MonteCarlo:
+    def _roller(
+        self, context: object, regions: Tensor, style: Tensor
+    ) -> tuple[CaptionNetwork, object]:
+        """Who rolls out, and what it knows of the images."""
+        policy = self.rollout_policy.follow(self.captioner)
+        if policy is self.captioner:
+            return policy, context
+        return policy, policy.look(regions, policy.told(style))
+
+    def _values(
+        self, roller: tuple[CaptionNetwork, object], samples: Samples, score: Score, draw: Draw
+    ) -> MonteCarlo:
         """Q of Eq. 2; without rollouts, the score of the whole caption for each of its words."""
         c = self.config
         if c.rollouts == 0:
             return whole_captions(samples, score)
         return monte_carlo(
-            self.captioner,
-            context,
+            *roller,
             samples,
             score,
             rollouts=c.rollouts,
-            draw=draw._replace(stream=STREAMS["rollouts"]),
+            draw=draw,
             empty_prefix=c.baseline == "prefix",
+            sampling=c.rollout.sampling,
+            work=c.rollout.work,
         )
 
     def _greedy_score(self, context: object, samples: Samples, score: Score) -> Tensor | None:

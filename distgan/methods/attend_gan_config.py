@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+import torch
+
 from distgan.config import PATH, WORD_OR_PATH, OptimizerConfig, require
 from distgan.models.encoders import RESNETS
+from distgan.sampling import Sampling
+from distgan.work import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +138,41 @@ class CriticConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """How rollouts are drawn. The first four change the policy that Eq. 2's Q is the value of, so
+    with anything but their defaults the policy gradient is biased; the others change no policy."""
+
+    ema: float | None = None  # SeqGAN: 0.8; roll out with a copy that follows the generator's
+    temperature: float = 1.0
+    top_k: int = 0  # the likeliest words alone; 0: all
+    top_p: float = 1.0  # the fewest likeliest words that add up to so much
+
+    memory_gib: float | None = None  # of states, tables and buffers; None: 1/16 of the device's
+    chunk_rows: int | None = None  # decoded at once; None: what memory and caches like
+    tile: int | None = None  # rows of every call, filled up: words depend on no chunk, but slower
+    precision: Literal["weights", "bf16"] = "weights"  # of the products; bf16: autocast
+
+    def __post_init__(self) -> None:
+        key = "method.rollout"
+        require(self.ema is None or 0 <= self.ema < 1, f"{key}.ema", self.ema, "in [0, 1)")
+        require(self.temperature > 0, f"{key}.temperature", self.temperature, "above 0")
+        require(self.top_k >= 0, f"{key}.top_k", self.top_k, "at least 0")
+        require(0 < self.top_p <= 1, f"{key}.top_p", self.top_p, "in (0, 1]")
+        for name in ("memory_gib", "chunk_rows", "tile"):
+            bound = vars(self)[name]
+            require(bound is None or bound > 0, f"{key}.{name}", bound, "above 0")
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_k, self.top_p)
+
+    @property
+    def work(self) -> Work:
+        dtype = torch.bfloat16 if self.precision == "bf16" else None
+        return Work(self.chunk_rows, self.memory_gib, self.tile, dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttendGANConfig:
     """Algorithm 1's numbers."""
 
@@ -161,6 +200,7 @@ class AttendGANConfig:
     adversarial_text_weight: float | None = None  # the same in the adversarial stage; None: equal
 
     rollouts: int = 5  # N, Eq. 2, supplement; 0: every word is worth its whole caption's score
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
     captions: int = 1  # sampled an image; leave_one_out needs 2
     baseline: Literal["none", "batch", "prefix", "greedy", "leave_one_out"] = "prefix"
     whiten: bool | None = None  # advantages to unit spread; None: for Wasserstein critics
