@@ -13,6 +13,7 @@ from typing import Any
 
 from distgan.cluster import feature_command
 from distgan.data import foreign
+from distgan.data.dataset import Dataset
 from distgan.data.foreign import index_dataset
 from distgan.data.importers.options import add_options, options_from
 from distgan.data.importers.registry import IMPORTERS, Registered
@@ -21,6 +22,7 @@ from distgan.data.manifest import MANIFEST, parse_manifest
 from distgan.data.pieces import WritePieces
 from distgan.data.progress import Bar
 from distgan.data.shards import write_dataset
+from distgan.data.statistics import measure, table
 from distgan.data.verify import summary, verify
 
 _CPUS = os.cpu_count() or 1
@@ -32,6 +34,7 @@ examples:
       --style humorous funny_train.txt train_fu.p --out data/flickr8k
   prepare.py folder my_images --out data/mine
   prepare.py index downloaded_shards
+  prepare.py stats data/shapes --out shapes.png
   prepare.py verify data/shapes
 """
 
@@ -89,6 +92,20 @@ def _index(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _stats(arguments: argparse.Namespace) -> int:
+    dataset = Dataset.open(arguments.dataset, allow_damage=True)
+    with Bar("images") as bar:
+        statistics = measure(dataset, images=arguments.images, progress=bar.show)
+    print(table(statistics))
+    if arguments.out is not None:
+        from distgan.data.statistics_picture import draw  # matplotlib takes its time
+
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_bytes(draw(statistics))
+        print(f"\npicture: {arguments.out}")
+    return 0
+
+
 def _verify(arguments: argparse.Namespace) -> int:
     root: Path = arguments.folder
     with Bar("shards") as bar:
@@ -137,6 +154,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_jobs(index)
     index.epilog = inspect.getdoc(foreign)
     feature_command.register(partial(_command, commands))
+    stats = _command(commands, "stats", _stats, "what a dataset holds, as a table and a picture")
+    stats.add_argument("dataset", help="a prepared dataset: a folder or a URI")
+    stats.add_argument("--out", type=Path, metavar="PNG", help="also draw it")
+    stats.add_argument("--images", type=int, default=2000, help="look at so many at most")
     check = _command(commands, "verify", _verify, "check every byte of a dataset")
     check.add_argument("folder", type=Path, help="a dataset, or foreign shards once indexed")
     check.add_argument(
