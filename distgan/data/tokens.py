@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from distgan.data.byte_pairs import BytePairs
 from distgan.data.vocabulary import Tokens, Vocabulary
 from distgan.data.word_pieces import WordPieces
 
-_KINDS = {
+_KINDS: dict[str, Callable[[dict[str, Any]], Tokens]] = {
     "words": Vocabulary.from_state,
     "byte_pairs": BytePairs.from_state,
     "word_pieces": WordPieces.from_state,
@@ -18,7 +19,7 @@ _SHOWN = 3  # words named in a difference
 
 def tokens_from_state(state: dict[str, Any]) -> Tokens:
     """Words, byte pairs or word pieces, as their `state` says. ValueError for anything else."""
-    kind = state.get("kind")
+    kind = str(state.get("kind"))
     if kind not in _KINDS:
         raise ValueError(f"a vocabulary of kind {kind!r}; known are {', '.join(_KINDS)}")
     return _KINDS[kind](state)

@@ -103,8 +103,8 @@ class AttnGAN(Squares):
                 if groups is not None:
                     captions: Sequence[Caption] = groups[i]
                 else:
-                    there = stem in by_stem
-                    captions = read_text(options.root / "text", stem, self.report) if there else ()
+                    wanted = stem in by_stem
+                    captions = read_text(options.root / "text", stem, self.report) if wanted else ()
                 facts = self._facts(stem, listed.classes[i] if listed.classes else None, known)
                 described.append(Described(name, list(captions), split, facts))
         self.report.say(f"found {len(images):,} images; the lists name {len(described):,}")

@@ -33,7 +33,7 @@ from PIL import Image
 
 from distgan.data.importers.found import Found, with_words
 from distgan.data.importers.joining import ImageFiles
-from distgan.data.importers.options import LineOptions, option
+from distgan.data.importers.options import JoinOptions, option
 from distgan.data.samples import Caption
 
 _IMAGES, _TEXT, _PRODUCT, _CATEGORY = (
@@ -44,7 +44,7 @@ _CACHE = 64 << 20  # bytes of decompressed chunks: several pictures lie in one
 
 
 @dataclass(frozen=True, kw_only=True)
-class FashionGenOptions(LineOptions):
+class FashionGenOptions(JoinOptions):
     """Where the files are and what becomes of them."""
 
     train: Path = option("fashiongen_256_256_train.h5")
@@ -86,14 +86,19 @@ class FashionGen(ImageFiles):
         for row in kept:
             text = texts[row].partition(".")[0] if self._options.first_sentence else texts[row]
             captions = with_words([Caption(text)], f"{split} row {row}", self.report)
-            said = {name: values[row] for name, values in facts.items() if values[row]}
-            said = {"row": row, "class": products[row], **said}
+            said: dict[str, Any] = {"row": row, "class": products[row]}
+            said |= {name: values[row] for name, values in facts.items() if values[row]}
             if captions:
                 found.append(Found(f"{split}_{row:06d}", path, "png", captions, said))
         self.report.say(
             f"{path.name}: {len(texts):,} rows, {len(kept):,} of the categories asked for, "
             f"{len({products[row] for row in kept}):,} products"
         )
+        if len(found) < self.options.min_joined * len(kept):
+            raise ValueError(
+                f"{path}: {len(found):,} of {len(kept):,} rows have a description "
+                f"(min_joined={self.options.min_joined})"
+            )
         return found
 
     def _chosen(self, path: Path) -> Sequence[int]:

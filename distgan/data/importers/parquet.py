@@ -42,7 +42,7 @@ class ParquetImages(ImageFiles):
     ) -> None:
         """`tables` with the split each belongs to; None: `options.fractions` make the splits."""
         super().__init__(options, inputs=fingerprint({}, [path for path, _ in tables]))
-        self._unlabelled = unlabelled
+        self._columns, self._unlabelled = options, unlabelled
         self._group: tuple[Path, int, pa.ChunkedArray] | None = None
         self._image_columns: dict[Path, str] = {}
         self._counts: dict[Path, int] = {}  # rows
@@ -78,10 +78,10 @@ class ParquetImages(ImageFiles):
     def _rows(self, path: Path, split: str) -> Iterator[Found]:
         """The samples of one file; what is dropped is reported."""
         file = opened(path)
-        image = image_column(file.schema_arrow, self.options.image_column, str(path))
+        image = image_column(file.schema_arrow, self._columns.image_column, str(path))
         self._image_columns[path], self._counts[path] = image, file.metadata.num_rows
         names = [name for name in file.schema_arrow.names if name != image]
-        columns = Columns.choose(names, _without_image(self.options), str(path))
+        columns = Columns.choose(names, _without_image(self._columns), str(path))
         classes = class_names(file.schema_arrow)
         self.report.say(f"{path.name}: {file.metadata.num_rows:,} rows, images in {image!r}")
         number = 0
