@@ -29,6 +29,7 @@ DROPPING = (
     "method.critic.word_dropout=0.2",
     "method.critic.swapped=0.2",
     "method.generator.optimizer.ema=0.5",
+    "method.rollout.ema=0.5",
     "method.pool=20",
     "method.critic_batch=7",
     *(f"method.{name}=3" for name in ("factual_steps", "style_steps", "critic_steps", "rounds")),
