@@ -160,6 +160,9 @@ class AttendGAN:
         size = {"generator": c.batch, "discriminator": c.critic_batch}
         return {n: self.corpora.stream(n, size[n.partition("/")[0]]) for n in names}
 
+    def bad_samples(self) -> list[str]:
+        return self.corpora.bad_samples()
+
     def identity(self) -> dict[str, Any]:
         return {"data": self.corpora.digest, **self.caption_identity()}
 

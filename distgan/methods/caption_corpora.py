@@ -68,6 +68,7 @@ class Corpora:
         self._features: dict[str, Features | StoredFeatures] = {}
         self._store: FeatureStore | None = None
         self._albums: dict[str, Album] = {}
+        self._streams: list[Stream] = []
 
     def _asked(self, style: str) -> tuple[int, ...]:
         """The styles the generator is asked for, by number."""
@@ -161,7 +162,7 @@ class Corpora:
                 self.features(split)  # says now what is missing
         source = self._source(corpus)
         on_device = data.decode == "gpu" and corpus == "factual_images"
-        return Stream(
+        made = Stream(
             source,
             name=name,
             rows=rows,
@@ -177,6 +178,16 @@ class Corpora:
             pin=world.device.type == "cuda",
             decoder=DeviceDecoder(source, data.image_size, world.device) if on_device else None,
         )
+        self._streams.append(made)
+        return made
+
+    def bad_samples(self) -> list[str]:
+        """The damaged samples this rank met, in streams and where images were encoded."""
+        found = [f"{stream.name}: {what}" for stream in self._streams for what in stream.bad]
+        for memory in self._features.values():
+            if isinstance(memory, Features):
+                found += [f"features: {what}" for what in memory.bad.values()]
+        return list(dict.fromkeys(found))
 
     @property
     def _read_ahead(self) -> int:

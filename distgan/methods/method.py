@@ -60,3 +60,12 @@ class Evaluates(Protocol):
         draws from and changes nothing that training sees.
         """
         ...
+
+
+@runtime_checkable
+class Replaces(Protocol):
+    """A method that goes on where samples are damaged."""
+
+    def bad_samples(self) -> list[str]:
+        """The damaged ones this rank met, each once: where, in which shard, which key, and why."""
+        ...

@@ -19,6 +19,7 @@ from distgan.engine.stages import Stage
 from distgan.engine.trainer import Trainer
 from distgan.engine.world import World
 from distgan.methods import METHODS
+from distgan.methods.bad_samples import report_bad_samples
 from distgan.methods.method import Evaluates, Method
 
 
@@ -103,9 +104,10 @@ def train(
         log.say(f"resumed at {trainer.progress.place}")
     try:
         finished = trainer.run()
+        bad = report_bad_samples(method, world, log, run)
     finally:
         log.close()
-    return Outcome(finished, trainer.metrics)
+    return Outcome(finished, trainer.metrics | bad)
 
 
 def plan(
