@@ -109,12 +109,14 @@ def prepare(arguments: argparse.Namespace) -> tuple[Sweep, Config, Path]:
         return reopen(arguments, (here / source).resolve())
     if arguments.resume:
         raise ValueError(f"--resume: {source} is no sweep's folder")
-    plan = with_absolute_paths(load_plain(here / source, arguments.words, EMPTY), here)
-    if plan.config.endswith("/-"):
-        raise ValueError("config must name the runs' YAML file")
-    fixed = trial_config(load_config(plan.config, methods=CONFIGS), plan, {})
+    plan = load_plain(here / source, arguments.words, EMPTY)
+    if plan.config == EMPTY.config:
+        raise ValueError("config must name the runs' YAML file, seen from the sweep's own")
+    runs = (here / source).parent / plan.config
+    fixed = trial_config(load_config(runs, methods=CONFIGS), plan, {})
     base = with_absolute_paths(replace(fixed, name=None), here)
-    plan = replace(plan, settings={}, out=keep_at_home(plan.out, here))
+    out = keep_at_home(str((here / plan.out).resolve()), here)
+    plan = replace(plan, settings={}, config=str(runs.resolve()), out=out)
     training.check(base, base.engine.workers)
     check(plan, base)
     folder = new_folder(Path(plan.out), arguments.name or plan.name, source.stem)

@@ -29,9 +29,10 @@ MAY_IMPORT = {
     "advantages": BOTTOM | {"models", "losses", "randomness", "rollouts"},
     "metrics": LOW,
     "methods": MIDDLE,
-    "cluster": MIDDLE | {"methods"},
+    "sweeps": BOTTOM,
+    "cluster": MIDDLE | {"methods", "sweeps"},
     "benchmarks": MIDDLE | {"methods"},
-    "launch": MIDDLE | {"methods", "cluster", "benchmarks"},
+    "launch": MIDDLE | {"methods", "sweeps", "cluster", "benchmarks"},
     "__init__": MIDDLE | {"methods"},
 }
 
@@ -43,10 +44,11 @@ HOMES = {  # where a library may be imported at all, even inside a function
     "transformers": ("distgan/models/",),
     "webdataset": ("distgan/data/", "distgan/benchmarks/"),
     "h5py": ("distgan/data/importers/fashiongen.py",),
-    "pyarrow": ("distgan/data/", "distgan/metrics/"),
+    "pyarrow": ("distgan/data/", "distgan/metrics/", "distgan/sweeps/results.py"),
+    "optuna": ("distgan/sweeps/search.py",),
     "pycocoevalcap": ("distgan/metrics/",),
     "tensorboard": ("distgan/engine/log.py",),
-    "torch.utils.tensorboard": ("distgan/engine/log.py",),
+    "torch.utils.tensorboard": ("distgan/engine/log.py", "distgan/sweeps/results.py"),
 }
 
 BARE = "ray deepspeed omegaconf webdataset pyarrow transformers tensorboard matplotlib tqdm"

@@ -19,7 +19,7 @@ from distgan.sweeps.results import Row
 MAX_LEVELS = 12  # values of a setting that a heat map has room for
 MAX_PANELS = 12
 GREY, ACCENT, CURVE = "#9aa0a6", "#c2410c", "#374151"
-COLOURS = colormaps["viridis"]
+COLOURS = {"max": colormaps["viridis"], "min": colormaps["viridis_r"]}  # yellow is good
 Series = Mapping[int, Sequence[tuple[int, float]]]
 """A metric by trial number: values over rounds."""
 
@@ -37,7 +37,7 @@ def heat_map(rows: Sequence[Row], keys: Sequence[str], objective: Objective) -> 
         return None
     order = sorted(able, key=lambda key: -len(levels[key]))
     x, y = order[0], order[1]
-    others = [key for key in keys if key in able[:] and key not in (x, y)]
+    others = [key for key in able if key not in (x, y)]
     panels = _combinations(known, others)[:MAX_PANELS]
     values = [row.values[objective.metric] for row in known]
     norm = Normalize(min(values), max(values) + 1e-12)
@@ -57,9 +57,14 @@ def heat_map(rows: Sequence[Row], keys: Sequence[str], objective: Objective) -> 
         ax.set_ylabel(short(y, list(keys)))
     for ax in list(axes.flat)[len(panels) :]:
         ax.set_visible(False)
-    mappable = ScalarMappable(norm, COLOURS)
+    mappable = ScalarMappable(norm, COLOURS[objective.mode])
     figure.colorbar(mappable, ax=axes.ravel().tolist(), label=objective.metric, fraction=0.03)
     return figure
+
+
+def all_fit(rows: Sequence[Row], keys: Sequence[str]) -> bool:
+    """Whether a heat map shows every setting."""
+    return all(2 <= len(_levels(rows, key)) <= MAX_LEVELS for key in keys)
 
 
 def _draw_cells(
@@ -82,7 +87,7 @@ def _draw_cells(
             if not cell:
                 continue
             mean = sum(r.values[objective.metric] for r in cell) / len(cell)
-            colour = COLOURS(norm(mean))
+            colour = COLOURS[objective.mode](norm(mean))
             frame = ACCENT if best in cell else "white"
             ax.add_patch(_square(column, line, colour, frame, 3.0 if best in cell else 1.0))
             stars = "" if all(r.status == "finished" for r in cell) else "*"
@@ -164,7 +169,7 @@ def parallel(
         ax.plot(
             range(len(names)),
             places,
-            color=ACCENT if best else COLOURS(norm(row.values[first.metric])),
+            color=ACCENT if best else COLOURS[first.mode](norm(row.values[first.metric])),
             linewidth=3 if best else 1.6,
             alpha=1 if best else 0.75,
             linestyle="-" if row.status == "finished" else ":",
@@ -187,7 +192,9 @@ def parallel(
     ax.set_xlim(-0.15, len(names) - 0.65)
     for side in ("top", "left", "right", "bottom"):
         ax.spines[side].set_visible(False)
-    figure.colorbar(ScalarMappable(norm, COLOURS), ax=ax, label=first.metric, fraction=0.04)
+    figure.colorbar(
+        ScalarMappable(norm, COLOURS[first.mode]), ax=ax, label=first.metric, fraction=0.04
+    )
     return figure
 
 
@@ -211,7 +218,7 @@ def curves(
             if not points or first.metric not in row.values:
                 continue
             best = row.values[first.metric] == top
-            colour = ACCENT if best else COLOURS(norm(row.values[first.metric]))
+            colour = ACCENT if best else COLOURS[first.mode](norm(row.values[first.metric]))
             x, y = zip(*points, strict=True)
             ax.plot(x, y, color=colour, linewidth=2.6 if best else 1.3, alpha=0.9, zorder=2 + best)
             if row.status in ("stopped", "failed"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from distgan.config import PATH, Config, changed, require
+from distgan.config import Config, changed, require
 from distgan.sweeps.space import Domain
 
 Settings = Mapping[str, Any]
@@ -27,23 +27,21 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class StopRule:
-    """When a trial is given up: its metric is out of bounds `times` logged lines in a row."""
+    """When a trial is given up: its metric is out of bounds, or not finite, `times` logged lines
+    in a row."""
 
-    metric: str = ""  # a logged number; `*`: any (with `finite`)
+    metric: str = "*"  # a logged number; `*`: any, which then must be finite
     below: float | None = None
     above: float | None = None
     of_first: bool = False  # bounds are multiples of the first value that the trial logged
-    finite: bool = False  # not a finite number
     times: int = 1
     after: int = 0  # rounds of the trial before it is looked at
 
     def __post_init__(self) -> None:
         require(bool(self.metric), "metric", self.metric, "a logged number's name")
         require(self.times >= 1, "times", self.times, "at least 1")
-        given = self.below is not None or self.above is not None or self.finite
-        require(given, "below", self.below, "given, or above, or finite: true")
         if self.metric == "*" and (self.below is not None or self.above is not None):
-            raise ValueError("metric=* goes with finite: true alone")
+            raise ValueError("metric=* has no bounds: name one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +87,7 @@ class Population:
 class Sweep:
     """One sweep, whole."""
 
-    config: str = field(default="", metadata=PATH)  # of the runs
+    config: str = ""  # of the runs, a file seen from the sweep's own
     settings: dict[str, Any] = field(default_factory=dict)  # dotted keys, the same in all trials
     search: dict[str, Domain] = field(default_factory=dict)  # dotted keys, what each may be
     searcher: Literal["grid", "random", "optuna"] = "grid"
@@ -104,7 +102,7 @@ class Sweep:
     max_failures: int = 1  # restarts of a trial whose process died, beside engine.max_failures
     max_seconds: float | None = None  # of training, each trial
     name: str | None = None
-    out: str = field(default="runs", metadata=PATH)
+    out: str = "runs"
     seed: int = 0  # of what is tried; each run's own is the config's
 
     def __post_init__(self) -> None:

@@ -98,10 +98,10 @@ def _figures(
         name = "heat" if place == 0 else f"heat-{place}"
         figure = pictures.heat_map(rows, keys, objective)
         text = f"{objective.metric} over the settings; the best is framed, * was stopped early."
-        if figure is None and place == 0:
-            name, figure = "slices", pictures.slices(rows, keys, objective)
-            text = f"{objective.metric} over each setting; hollow points were stopped early."
         found.append((name, text, figure))
+        if place == 0 and (figure is None or not pictures.all_fit(rows, keys)):
+            text = f"{objective.metric} over each setting; hollow points were stopped early."
+            found.append(("slices", text, pictures.slices(rows, keys, objective)))
     known = {
         o.metric: {r.number: series(journal, r.number, o.metric) for r in rows}
         for o in sweep.objectives
@@ -112,7 +112,13 @@ def _figures(
     end = max((row.rounds for row in rows), default=0)
     changed = pictures.schedules(_lives(journal), keys, end)
     found.append(("pareto", "What is traded for what; numbers are trials.", trade))
-    found.append(("parallel", f"Every trial; the best in {first.metric} in orange.", parallel))
+    found.append(
+        (
+            "parallel",
+            f"Every trial; the best in {first.metric} in orange, dotted: stopped.",
+            parallel,
+        )
+    )
     found.append(("curves", "Over the rounds; a cross where a trial was given up.", along))
     found.append(
         ("schedules", "The population's settings; a dot where a place was taken.", changed)
