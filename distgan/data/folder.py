@@ -67,12 +67,14 @@ def read_now(extent: Extent) -> bytes:
 
 
 class Folder:
-    """A folder with retries. `place` names it in messages, without any secret."""
+    """A folder with retries. `place` names it in messages, without any secret; `local` is its
+    path where it lies on a disk of this machine, else None."""
 
     def __init__(self, path: str) -> None:
         """`path`: a local folder or a URI. ValueError for one that cannot be understood."""
-        self.remote = "://" in path and not path.startswith("file://")
         self.place, self.storage = _open(path)
+        self.local = _local(path, self.storage)
+        self.remote = self.local is None
 
     def read(self, name: str) -> bytes:
         """A whole file. ValueError naming it when it does not exist."""
@@ -170,6 +172,13 @@ class ArrowStorage:
 
     def exists(self) -> bool:
         return self.filesystem.get_file_info(self.root).type == pafs.FileType.Directory
+
+
+def _local(path: str, storage: Storage) -> Path | None:
+    if "://" not in path:
+        return Path(path).resolve()
+    on_disk = isinstance(storage, ArrowStorage) and path.startswith("file://")
+    return Path(storage.root) if on_disk else None
 
 
 def _open(path: str) -> tuple[str, Storage]:

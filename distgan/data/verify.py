@@ -49,7 +49,7 @@ def verify(
 
     `contents` also decodes every image and looks at every caption: sound bytes may still hold
     what cannot be learned from. `jobs` shards are read at a time; `progress` is told the shards
-    done and their number.
+    done and their number. Feature shards are looked at on local disks only.
     """
     folder = Folder(str(root))
     try:
@@ -79,7 +79,9 @@ def verify(
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
-    return [*problems, *verify_features(root, manifest.index_sha256, _keys(rows or {}))]
+    if folder.local is None:
+        return problems
+    return [*problems, *verify_features(folder.local, manifest.index_sha256, _keys(rows or {}))]
 
 
 Row = dict[str, Any]

@@ -18,6 +18,7 @@ from distgan.data.folder import Extent, Folder, read_now
 from distgan.data.read_ahead import GAP, REQUESTS, ReadAhead
 from distgan.data.sources import CaptionedImages, Images
 from distgan.data.stream import Stream
+from distgan.data.verify import verify
 
 TRIES = 4
 
@@ -280,3 +281,18 @@ def test_images_of_a_uri_travel_between_processes(url: str) -> None:
     source = Images(Dataset.open(url).split("val"), 16)
     copy = pickle.loads(pickle.dumps(source))
     assert torch.equal(copy[2]["image"], source[2]["image"])
+
+
+def test_verify_reads_the_web_and_names_what_it_finds(server: RangeServer, url: str) -> None:
+    assert verify(url, contents=True) == []
+    split = Dataset.open(url).split("train")
+    extent = split.extent(12)
+    path = server.root / extent.name
+    data = bytearray(path.read_bytes())
+    data[extent.offset + 40] ^= 1
+    path.write_bytes(data)
+    (server.root / "train-000003.tar").unlink()
+    problems = verify(url)
+    assert f"{extent.name}: train012: the image's bytes changed" in problems
+    assert "train-000003.tar: missing (10 samples, train030 to train039)" in problems
+    assert verify(f"{url}/nowhere") == [f"{url}/nowhere/dataset.json is missing"]
