@@ -6,15 +6,17 @@ Captions come from the JSON's `captions`, `caption` or `text` (a string, a list 
 has an empty caption, which is found damaged when it is read. `cls` becomes the fact `class`, and
 so does everything else in the JSON under its own name.
 
-  prepare.py index downloaded_shards                 train-0000.tar, val/00000.tar...
-  prepare.py index img2dataset_output --split train  00000.tar with jpg, txt and json
+Shards belong to the split that their names tell (train-0000.tar, val/00000.tar), or to --split.
+Keys that are counted anew in each shard get the shard's name before them.
+
+  prepare.py index downloaded_shards
+  prepare.py index img2dataset_output --split train
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +33,7 @@ from distgan.data.shards import describe, text_file
 from distgan.data.tars import Member, members
 from distgan.data.texts import read_lines
 
+_USUAL = re.compile(r"(train|val|valid|validation|dev|test)\d*")  # names of splits
 _CAPTIONS = ("captions", "caption", "text")  # in the JSON, the first that says something
 
 
@@ -108,9 +111,13 @@ def index_shard(path: Path, name: str, split: str) -> list[Row]:
 
 
 def split_of(name: str) -> str:
-    """The split a shard belongs to by its name: `val-000012.tar` and `val/12.tar` are of val."""
-    stem = re.sub(r"[-_.]*\{?\d*\}?$", "", Path(name).name.removesuffix(".tar"))
-    return stem or (Path(name).parent.name or "train")
+    """The split a shard belongs to by its name: `val-000012.tar` and `val/12.tar` are of val.
+
+    So is `coco-val-12.tar`; a name that tells no usual split is a split's own.
+    """
+    stem = re.sub(r"[-_.]*\d*$", "", Path(name).name.removesuffix(".tar"))
+    usual = [part for part in re.split(r"[-_.]", stem) if _USUAL.fullmatch(part)]
+    return usual[0] if len(usual) == 1 else stem or Path(name).parent.name or "train"
 
 
 def _shards(root: Path) -> list[str]:
@@ -140,12 +147,26 @@ def _samples(path: Path) -> dict[str, dict[str, Member]]:
 
 
 def _tell_apart(shards: Iterable[_Shard]) -> None:
-    """Where shards count their keys anew, put each shard's name before them."""
+    """Where shards count their keys anew, put each shard's name before them.
+
+    ValueError when a sample is there twice, image and all.
+    """
     rows = [row for shard in shards for row in shard.rows]
-    keys = Counter((row["split"], row["key"]) for row in rows)
-    if len(keys) < len(rows):
-        for row in rows:
-            row["key"] = f"{row['shard'].removesuffix('.tar')}:{row['key']}"
+    first: dict[tuple[str, str], Row] = {}
+    repeated = False
+    for each in rows:
+        other = first.setdefault((each["split"], each["key"]), each)
+        if other is each:
+            continue
+        repeated = True
+        if all(other[name] == each[name] for name in ("image_size", "image_crc32")):
+            raise ValueError(
+                f"{other['shard']} and {each['shard']} both hold {each['key']}, with the same "
+                "image; is one a copy of the other?"
+            )
+    if repeated:
+        for each in rows:
+            each["key"] = f"{each['shard'].removesuffix('.tar')}:{each['key']}"
 
 
 def _captions(
