@@ -142,13 +142,32 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineConfig:
-    """Where and how precisely a run computes."""
+class BackendConfig:
+    """What exchanges one network's gradients; null: what `engine` says for all."""
 
+    backend: Literal["auto", "local", "ddp", "deepspeed"] | None = None
+    zero: int | None = None
+    offload: Literal["none", "cpu"] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.zero in (None, 0, 1, 2, 3), "zero", self.zero, "0, 1, 2 or 3, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig(BackendConfig):
+    """Where and how precisely a run computes.
+
+    `backend`: auto is local for one worker, ddp for more. `zero` (DeepSpeed's stage; null: 1) and
+    `offload` (of its optimizer's state) are deepspeed's. `networks` says it for a network by name.
+    """
+
+    backend: Literal["auto", "local", "ddp", "deepspeed"] | None = "auto"
+    networks: dict[str, BackendConfig] = field(default_factory=dict)
     workers: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     accumulate: int = 1  # gradient passes per update; memory falls, results stay
-    precision: Literal["float32", "float64", "bf16"] = "float32"  # bf16: autocast
+    # bf16: autocast over float32 weights; fp16: deepspeed's, with its loss scaling
+    precision: Literal["float32", "float64", "bf16", "fp16"] = "float32"
     threads: int | None = None  # CPU threads of each worker; None: torch's choice
     timeout_seconds: int = 1800  # a collective that takes longer stops the run
     check_ranks_every: int = 100  # rounds between comparisons of the workers' parameters
@@ -157,6 +176,8 @@ class EngineConfig:
     max_failures: int = 3  # restarts of the worker group by Ray
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.backend is not None, "backend", self.backend, "auto, local, ddp or deepspeed")
         for key in ("workers", "accumulate", "timeout_seconds", "check_ranks_every"):
             require(vars(self)[key] >= 1, key, vars(self)[key], "at least 1")
         require(

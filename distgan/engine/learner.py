@@ -65,10 +65,7 @@ class Learner:
         `find_unused_parameters` keeps DDP from rebuilding its buckets after the first backward,
         which would make a resumed run differ from an uninterrupted one at three or more ranks.
         """
-        for group in groups or ():
-            if not any(_belongs(name, (group,)) for name in self.trainable):
-                raise ValueError(f"{self.name}: nothing learns under {group!r}")
-        self._learning = frozenset(n for n in self.trainable if _belongs(n, groups))
+        self._choose(groups)
         self.unwrap()
         if self.world.size == 1:
             return
@@ -81,6 +78,12 @@ class Learner:
             )
         wrapped.broadcast_buffers = False  # in forwards; they were made equal just now
         self._call = wrapped
+
+    def _choose(self, groups: tuple[str, ...] | None) -> None:
+        for group in groups or ():
+            if not any(_belongs(name, (group,)) for name in self.trainable):
+                raise ValueError(f"{self.name}: nothing learns under {group!r}")
+        self._learning = frozenset(n for n in self.trainable if _belongs(n, groups))
 
     def unwrap(self) -> None:
         """Drop the wrapper and its hooks, so that the process group can be taken down."""

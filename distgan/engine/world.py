@@ -1,6 +1,6 @@
 """The processes of a run: who am I, where do I compute, and what do we all know together.
 
-The only other file that talks to `torch.distributed` is `learner.py` (DDP).
+The only other files that talk to `torch.distributed` are `learner.py` (DDP) and `deepspeed.py`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,11 @@ class World:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    @property
+    def has_group(self) -> bool:
+        """Is there a process group, be it of one? Somebody made it, or this process is alone."""
+        return dist.is_initialized()
 
     def sum(self, value: Tensor) -> Tensor:
         """Sum over ranks, a new tensor without gradient. Collective."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from distgan.config import Config, config_text
 from distgan.data.tokens import vocabulary_difference
 from distgan.engine import checkpoint
+from distgan.engine.backends import build_learner, check_backends, plainly
 from distgan.engine.learner import Learner
 from distgan.engine.log import Log
 from distgan.engine.loop import Players, Stream
@@ -31,9 +32,13 @@ class Outcome:
     metrics: dict[str, float]
 
 
-def check(config: Config, workers: int) -> None:
-    """Raise a ValueError naming key and value for what cannot work. Opens data, trains nothing."""
+def check(config: Config, workers: int, *, local: bool = False) -> None:
+    """Raise a ValueError naming key and value for what cannot work. Opens data, trains nothing.
+
+    `local`: for one process of its own, outside any process group.
+    """
     method: Method = METHODS[config.method.name](config, World.local())
+    check_backends(config.engine, list(method.networks), local=local)
     choose_stages(method.algorithm(), config.stages)
     check_rows(method.streams(), workers, config.engine.accumulate)
     if config.init_from is not None:
@@ -65,6 +70,7 @@ def train(
     check_decoder(config, world.device.type)
     prepare_torch(config)
     method = (build or METHODS[config.method.name])(config, world)
+    check_backends(config.engine, list(method.networks), local=not world.has_group)
     stages = choose_stages(method.algorithm(), config.stages)
     players = Players(
         learners=build_learners(method, config, world),
@@ -132,7 +138,8 @@ def evaluate(
     if not isinstance(method, Evaluates):
         return {}
     state = checkpoint.load(path)
-    for name, learner in build_learners(method, config, world).items():
+    alone = replace(config, engine=plainly(config.engine))
+    for name, learner in build_learners(method, alone, world).items():
         learner.load_state_dict(state["learners"][name])
         learner.network.eval()
     return {f"val/{k}": v for k, v in method.evaluate(temperature=temperature).items()}
@@ -154,14 +161,9 @@ def prepare_torch(config: Config) -> None:
 def build_learners(method: Method, config: Config, world: World) -> dict[str, Learner]:
     """The method's networks on their device, in their precision, with their optimizers."""
     dtype = torch.float64 if config.engine.precision == "float64" else torch.float32
-    autocast = torch.bfloat16 if config.engine.precision == "bf16" else None
     return {
-        name: Learner(
-            name,
-            network.to(world.device, dtype),
-            method.optimizers[name],
-            world,
-            autocast=autocast,
+        name: build_learner(
+            name, network.to(world.device, dtype), method.optimizers[name], world, config.engine
         )
         for name, network in method.networks.items()
     }
