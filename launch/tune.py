@@ -37,16 +37,11 @@ from distgan.engine.stop import StopOnSignal
 from distgan.methods import CONFIGS, training
 from distgan.sweeps.checks import check
 from distgan.sweeps.journal import SWEEP, Journal
-from distgan.sweeps.plan import Objective, Sweep, trial_config
+from distgan.sweeps.plan import Sweep, trial_config
 from distgan.sweeps.results import best, rows, write, write_hparams
-from distgan.sweeps.space import Domain
 
 FAILED, WRONG_INPUT = 1, 2
 MAY_CHANGE = ("trials", "max_concurrent", "max_failures", "max_seconds")
-EMPTY = Sweep(
-    config="-", search={"-": Domain()}, objectives=(Objective(metric="-"),), searcher="random",
-    trials=1,
-)  # fmt: skip
 
 
 def main(words: Sequence[str]) -> int:
@@ -109,14 +104,14 @@ def prepare(arguments: argparse.Namespace) -> tuple[Sweep, Config, Path]:
         return reopen(arguments, (here / source).resolve())
     if arguments.resume:
         raise ValueError(f"--resume: {source} is no sweep's folder")
-    plan = load_plain(here / source, arguments.words, EMPTY)
-    if plan.config == EMPTY.config:
+    plan = load_plain(here / source, arguments.words, Sweep())
+    if not plan.config:
         raise ValueError("config must name the runs' YAML file, seen from the sweep's own")
     runs = (here / source).parent / plan.config
     fixed = trial_config(load_config(runs, methods=CONFIGS), plan, {})
-    base = with_absolute_paths(replace(fixed, name=None), here)
     out = keep_at_home(str((here / plan.out).resolve()), here)
     plan = replace(plan, settings={}, config=str(runs.resolve()), out=out)
+    base = with_absolute_paths(replace(fixed, name=None, out=out), here)
     training.check(base, base.engine.workers)
     check(plan, base)
     folder = new_folder(Path(plan.out), arguments.name or plan.name, source.stem)
@@ -134,7 +129,7 @@ def reopen(arguments: argparse.Namespace, folder: Path) -> tuple[Sweep, Config, 
     for word in arguments.words:
         if word.partition("=")[0] not in MAY_CHANGE:
             raise ValueError(f"{word}: of a sweep that has begun only {', '.join(MAY_CHANGE)} may")
-    plan = load_plain(folder / SWEEP, arguments.words, EMPTY)
+    plan = load_plain(folder / SWEEP, arguments.words, Sweep())
     return plan, load_config(folder / CONFIG, methods=CONFIGS), folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distgan.config import Config
+from distgan.config import Config, require
 from distgan.sweeps import space
 from distgan.sweeps.plan import Settings, Sweep, trial_config
 
@@ -13,6 +13,8 @@ CHECKED = 20  # draws of the space whose configs are made
 
 def check(plan: Sweep, base: Config, points: Sequence[Settings] | None = None) -> None:
     """Raise a ValueError for settings no run takes, or an objective that nobody would log."""
+    require(bool(plan.search), "search", dict(plan.search), "at least one key")
+    require(bool(plan.objectives), "objectives", plan.objectives, "at least one metric")
     shared = trial_config(base, plan, {})
     for objective in plan.objectives:
         if objective.metric.startswith("val/") and not shared.log.evaluate_every:

@@ -106,8 +106,6 @@ class Sweep:
     seed: int = 0  # of what is tried; each run's own is the config's
 
     def __post_init__(self) -> None:
-        require(bool(self.search), "search", dict(self.search), "at least one key")
-        require(bool(self.objectives), "objectives", self.objectives, "at least one metric")
         for each in self.objectives:
             require(bool(each.metric), "objectives.metric", each.metric, "a logged number's name")
         for key in ("trials", "max_concurrent"):

@@ -30,7 +30,7 @@ class Domain:
         if not given:
             return  # only while a file is read: `check` refuses it
         names = " or ".join(f.name for f in fields(self))
-        require(len(given) == 1, "a domain", list(given), f"one of {names}")
+        require(len(given) == 1, "values", list(given), f"one of {names}")
         ((name, values),) = given.items()
         require(len(values) > 0, name, values, "at least one value")
         if name in ("uniform", "loguniform", "integer"):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tiny_run import TinyConfig, TinyGAN
+from torch import Tensor
 
 from distgan.config import Config, OptimizerConfig
 from distgan.engine.stages import Batch, Loss, Stage
@@ -24,6 +26,15 @@ class SweptConfig(TinyConfig):
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-2))
 
 
+def digest(networks: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """One name for the bits of all weights."""
+    found = hashlib.sha256()
+    for name in sorted(networks):
+        for key, value in networks[name].items():
+            found.update(f"{name}.{key}".encode() + value.numpy().tobytes())
+    return found.hexdigest()
+
+
 class Swept(TinyGAN):
     """The tiny GAN with a schedule; its objective is how large lambda is, so a test knows best."""
 
@@ -36,17 +47,13 @@ class Swept(TinyGAN):
         critic, both = super().algorithm()
         judge, fool = both.updates
         updates = (judge, replace(fool, times=self.config.g_steps))
-        return critic, replace(both, updates=updates, enter=self._tell)
+        return replace(critic, enter=self._tell), replace(both, updates=updates, enter=self._tell)
 
     def _tell(self) -> None:
-        """What this start of the adversarial stage begins with."""
-        digest = hashlib.sha256()
-        for network in self.networks.values():
-            for value in network.state_dict().values():
-                digest.update(value.double().numpy().tobytes())
+        """What a stage begins with, or goes on with after a restart."""
         line = {
             "run": self.run.name,
-            "weights": digest.hexdigest(),
+            "weights": digest({n: x.state_dict() for n, x in self.networks.items()}),
             "lam": self.config.lam,
             "g_steps": self.config.g_steps,
             "lr": self.config.optimizer.lr,

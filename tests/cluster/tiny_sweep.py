@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.state import list_actors
 from swept_gan import Swept, SweptConfig
 
 from distgan.cluster.connect import connect
@@ -52,10 +54,20 @@ PLAN = Sweep(
 
 
 def left_behind() -> dict[str, Any]:
-    """Placement groups that are still there, and CPUs that are not free."""
-    groups = ray.util.placement_group_table().values()
-    held = ray.cluster_resources().get("CPU", 0) - ray.available_resources().get("CPU", 0)
-    return {"groups": [g for g in groups if g["state"] != "REMOVED"], "cpus": held}
+    """Placement groups and actors that are still there, and CPUs that are not free."""
+    deadline = time.monotonic() + 20  # what has been told to go needs a moment
+    while True:
+        groups = ray.util.placement_group_table().values()
+        held = ray.cluster_resources().get("CPU", 0) - ray.available_resources().get("CPU", 0)
+        actors = list_actors(filters=[("state", "=", "ALIVE")])
+        found = {
+            "groups": [group for group in groups if group["state"] != "REMOVED"],
+            "cpus": held,
+            "actors": [actor.class_name for actor in actors],
+        }
+        if not any(found.values()) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
 
 
 def main(folder: Path, words: list[str]) -> int:

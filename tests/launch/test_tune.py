@@ -14,7 +14,7 @@ from distgan.data.shapes.world import ShapesOptions
 from distgan.data.shards import WriteOptions, write_dataset
 from distgan.methods import CONFIGS
 from distgan.sweeps.checks import check
-from distgan.sweeps.plan import trial_config
+from distgan.sweeps.plan import Sweep, trial_config
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEPS = ROOT / "configs/sweeps"
@@ -47,8 +47,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*/*.yaml")), ids=lambda path: path.name)
-def test_every_sweep_is_one_that_its_runs_take(program: ModuleType, path: Path) -> None:
-    plan = load_plain(path, [], program.EMPTY)
+def test_every_sweep_is_one_that_its_runs_take(path: Path) -> None:
+    plan = load_plain(path, [], Sweep())
     base = trial_config(load_config(path.parent / plan.config, methods=CONFIGS), plan, {})
     check(plan, base)
     lines = path.read_text().splitlines()
@@ -59,11 +59,11 @@ def test_every_sweep_is_one_that_its_runs_take(program: ModuleType, path: Path) 
 BAD = {
     "absent.yaml": "absent.yaml does not exist",
     "serch={}": "unknown key serch; did you mean search",
-    "search.method.lambda_adversarial.gird=[1]": "did you mean",
+    "search={method.g_steps: {gird: [1]}}": "did you mean search.method.g_steps.grid",
     "search={method.lamda_adversarial: {grid: [1, 2]}}": "lamda_adversarial; did you mean",
     "search={method.g_steps: {grid: [1, 0]}}": "method.g_steps must be at least 1, got 0",
     "search={method.g_steps: {grid: [1, many]}}": "must be a whole number, got 'many'",
-    "search={method.g_steps: {integer: [1, 4]}}": "needs grid: [...] with searcher=grid",
+    "search={method.g_steps: {grid: null, integer: [1, 4]}}": "needs grid: [...]",
     "searcher=optuna": "searcher=optuna needs trials",
     "scheduler=hyperband": "scheduler must be one of none, asha, pbt, got 'hyperband'",
     "scheduler=pbt": "scheduler=pbt",
@@ -74,15 +74,23 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_bad_input_is_one_line_before_anything_starts(
-    program: ModuleType, data: Path, here: Path, capsys: pytest.CaptureFixture[str], bad: str
+def test_bad_input_is_refused_before_anything_starts(
+    program: ModuleType, data: Path, here: Path, bad: str
 ) -> None:
     words = [str(SHAPES), f"settings.data.path={data}"]
     words = [bad, *words[1:]] if bad.endswith(".yaml") else [*words, bad]
-    assert program.main(words) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and BAD[bad] in said and said.count("\n") == 1
+    with pytest.raises(ValueError) as error:
+        program.prepare(program.parse(words))
+    assert BAD[bad] in str(error.value)
     assert not (here / "runs").exists()
+
+
+def test_it_is_told_in_one_line(
+    program: ModuleType, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(["absent.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
 
 
 def test_a_folder_remembers_its_sweep(program: ModuleType, data: Path, here: Path) -> None:
