@@ -17,10 +17,13 @@ def silent(done: int, total: int) -> None:
 
 
 class Bar:
-    """A progress bar on a terminal, a line for each tenth of the work elsewhere."""
+    """A progress bar on a terminal, a line for each tenth of the work elsewhere.
 
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
+    Nothing is shown of work that is less than `least` in all.
+    """
+
+    def __init__(self, unit: str, least: int = 0) -> None:
+        self.unit, self.least = unit, least
         self._bar: tqdm[Any] | None = None
         self._tenth = 0
 
@@ -32,6 +35,8 @@ class Bar:
             self._bar.close()
 
     def show(self, done: int, total: int) -> None:
+        if total < self.least:
+            return
         if sys.stderr.isatty():
             if self._bar is None:
                 self._bar = tqdm(total=total, unit=f" {self.unit}", leave=False)

@@ -386,7 +386,7 @@ def test_a_folder_with_its_own_splits_and_styles(tmp_path: Path, capsys: Capture
 
 
 def test_every_command_explains_itself(capsys: Captured) -> None:
-    for command in ((), ("shapes",), ("flickr",), ("folder",), ("index",), ("verify",)):
+    for command in ((), ("shapes",), ("flickr",), ("folder",), ("index",), ("stats",), ("verify",)):
         with pytest.raises(SystemExit) as left:
             prepare(*command, "--help")
         assert left.value.code == 0

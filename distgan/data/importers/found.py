@@ -14,10 +14,12 @@ from typing import Any
 from distgan.data.damage import UnreadableImage
 from distgan.data.images import decode, kind_of
 from distgan.data.manifest import file_sha256
+from distgan.data.progress import Bar
 from distgan.data.samples import Caption
 from distgan.data.texts import words_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_LONG_WAIT = 2000  # images that take long enough to say so
 _CHECKED_SIZE = 16  # pixels: reads the whole file, works little
 
 
@@ -73,8 +75,11 @@ def readable(paths: Mapping[str, Path], report: Report) -> dict[str, str]:
         except UnreadableImage as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        kinds = dict(zip(paths, pool.map(check, paths.values()), strict=True))
+    kinds = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool, Bar("images looked at", _LONG_WAIT) as bar:
+        for name, kind in zip(paths, pool.map(check, paths.values()), strict=True):
+            kinds[name] = kind
+            bar.show(len(kinds), len(paths))
     for name, kind in kinds.items():
         if isinstance(kind, UnreadableImage):
             report.drop("images that cannot be decoded", f"{name} ({kind})")
