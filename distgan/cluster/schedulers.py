@@ -103,7 +103,7 @@ class Generations(FIFOScheduler):  # type: ignore[misc]
         self._leave(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        if trial.status == Trial.ERROR:
+        if not trial.should_recover():
             self._leave(tune_controller, trial)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
@@ -152,9 +152,7 @@ class Generations(FIFOScheduler):  # type: ignore[misc]
         self.settled = generation
         self.journal.append(GENERATIONS, {"settled": generation})
         for number, trial in self.trials.items():
-            config = member(self.journal, number, generation + 1)
-            if number in replaced or trial.status == Trial.PAUSED:
-                trial.set_config({**trial.config, **config})
+            trial.set_config({**trial.config, **member(self.journal, number, generation + 1)})
         return set(replaced)
 
     def _replace(self, generation: int, loser: int, donor: int, random: Random) -> None:

@@ -290,7 +290,7 @@ class Suggest(TuneSearcher):  # type: ignore[misc]
         if number not in self.journal.trials:
             self.journal.begin(number, self.asker.ask(number))
         self.live[trial_id] = number
-        generation = self._generation(number) if population else 1
+        generation = self.scheduler.settled + 1 if population else 1
         return member(self.journal, number, generation)
 
     def on_trial_complete(
@@ -299,10 +299,6 @@ class Suggest(TuneSearcher):  # type: ignore[misc]
         number = self.live.pop(trial_id, None)
         if number is not None:
             self._tell(number, result)
-
-    def _generation(self, number: int) -> int:
-        """The generation that the member plays next, or has played without the others yet."""
-        return int(self.scheduler.settled) + 1
 
     def _has_ended(self, number: int) -> bool:
         return number in self.journal.trials and self.journal.trials[number].has_ended
@@ -341,7 +337,10 @@ class Keeper(tune.Callback):  # type: ignore[misc]
             self.journal.end(number, result["status"], result["reason"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self.journal.note(int(trial.config["number"]), restarts=1)
+        number = int(trial.config["number"])
+        self.journal.note(number, restarts=1)
+        seconds = self.journal.trials[number].seconds
+        trial.set_config({**trial.config, "seconds": seconds})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number = int(trial.config["number"])
