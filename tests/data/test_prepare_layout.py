@@ -171,3 +171,21 @@ def test_processes_and_interruptions_change_no_byte(tmp_path: Path) -> None:
     assert contents(tmp_path / "jobs2") == expected
     assert contents(tmp_path / "stopped") == expected
     assert list(tmp_path.glob("*.partial")) == []
+
+
+class Dying(Numbers):
+    """Ends the process that asks for its ninth sample, as a kernel short of memory would."""
+
+    def sample(self, split: str, i: int) -> Sample:
+        if i == 9:
+            os._exit(9)
+        return super().sample(split, i)
+
+
+@pytest.mark.slow
+def test_a_writing_process_that_dies_is_told(tmp_path: Path) -> None:
+    options = WriteOptions(shard_samples=5, jobs=2)
+    with pytest.raises(ChildProcessError, match=r"a writing process died.*fewer than jobs=2"):
+        write_dataset(Dying(), {"name": "dying"}, tmp_path / "x", options)
+    assert write_dataset(Numbers(), {"name": "dying"}, tmp_path / "x", options)
+    assert verify(tmp_path / "x", contents=True) == []
