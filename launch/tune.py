@@ -24,17 +24,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from distgan.config import (
-    Config,
-    load_config,
-    load_plain,
-    save_config,
-    save_plain,
-    with_absolute_paths,
-)
+from distgan.config import Config, load_config, save_config
 from distgan.engine.runs import CONFIG, RunError, keep_at_home, new_folder
 from distgan.engine.stop import StopOnSignal
 from distgan.methods import CONFIGS, training
+from distgan.settings import load_settings, save_settings, with_absolute_paths
 from distgan.sweeps.checks import check
 from distgan.sweeps.journal import SWEEP, Journal
 from distgan.sweeps.plan import Sweep, trial_config
@@ -104,7 +98,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Sweep, Config, Path]:
         return reopen(arguments, (here / source).resolve())
     if arguments.resume:
         raise ValueError(f"--resume: {source} is no sweep's folder")
-    plan = load_plain(here / source, arguments.words, Sweep())
+    plan = load_settings(here / source, arguments.words, Sweep())
     if not plan.config:
         raise ValueError("config must name the runs' YAML file, seen from the sweep's own")
     runs = (here / source).parent / plan.config
@@ -115,7 +109,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Sweep, Config, Path]:
     training.check(base, base.engine.workers)
     check(plan, base)
     folder = new_folder(Path(plan.out), arguments.name or plan.name, source.stem)
-    save_plain(replace(plan, name=folder.name), folder / SWEEP)
+    save_settings(replace(plan, name=folder.name), folder / SWEEP)
     save_config(base, folder / CONFIG)
     return plan, base, folder
 
@@ -129,7 +123,7 @@ def reopen(arguments: argparse.Namespace, folder: Path) -> tuple[Sweep, Config, 
     for word in arguments.words:
         if word.partition("=")[0] not in MAY_CHANGE:
             raise ValueError(f"{word}: of a sweep that has begun only {', '.join(MAY_CHANGE)} may")
-    plan = load_plain(folder / SWEEP, arguments.words, Sweep())
+    plan = load_settings(folder / SWEEP, arguments.words, Sweep())
     return plan, load_config(folder / CONFIG, methods=CONFIGS), folder
 
 

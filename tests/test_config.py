@@ -15,10 +15,9 @@ from distgan.config import (
     EngineConfig,
     OptimizerConfig,
     load_config,
-    require,
     save_config,
-    with_absolute_paths,
 )
+from distgan.settings import require, with_absolute_paths
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BOTTOM = {"config"}
+BOTTOM = {"settings", "config"}
 LOW = BOTTOM | {"models", "data", "losses", "randomness"}
 MIDDLE = LOW | {"engine", "rollouts", "advantages", "metrics", "sampling", "work", "completions"}
 MAY_IMPORT = {
-    "config": set[str](),
+    "settings": set[str](),
+    "config": {"settings"},
     "randomness": set[str](),
     "models": BOTTOM | {"randomness"},
     "losses": BOTTOM | {"randomness", "models"},  # which word is no word
@@ -40,7 +41,7 @@ HOMES = {  # where a library may be imported at all, even inside a function
     "ray": ("distgan/cluster/",),
     "deepspeed": ("distgan/engine/deepspeed.py",),
     "torch.distributed": ("distgan/engine/", "distgan/cluster/"),
-    "omegaconf": ("distgan/config.py",),
+    "omegaconf": ("distgan/settings.py", "distgan/config.py"),
     "transformers": ("distgan/models/",),
     "webdataset": ("distgan/data/", "distgan/benchmarks/"),
     "h5py": ("distgan/data/importers/fashiongen.py",),
@@ -121,6 +122,7 @@ def run_without(blocked: str, program: str) -> None:
 def test_the_core_imports_with_torch_and_numpy_alone() -> None:
     """A bare GPU box may have only torch."""
     core = (
+        "settings.py",
         "config.py",
         "losses.py",
         "randomness.py",

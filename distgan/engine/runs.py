@@ -8,7 +8,8 @@ from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 
-from distgan.config import Config, load_config, save_config, with_absolute_paths
+from distgan.config import Config, load_config, save_config
+from distgan.settings import with_absolute_paths
 
 CONFIG, ERROR = "config.yaml", "error.txt"
 

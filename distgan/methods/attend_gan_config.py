@@ -7,9 +7,10 @@ from typing import Literal
 
 import torch
 
-from distgan.config import PATH, WORD_OR_PATH, OptimizerConfig, require
+from distgan.config import OptimizerConfig
 from distgan.models.encoders import RESNETS
 from distgan.sampling import Sampling
+from distgan.settings import PATH, WORD_OR_PATH, require
 from distgan.work import Work
 
 

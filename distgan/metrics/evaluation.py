@@ -13,7 +13,6 @@ from typing import Literal, Protocol, Self
 import torch
 from torch import Tensor
 
-from distgan.config import require
 from distgan.data.dataset import Dataset, Split
 from distgan.data.shapes import truth
 from distgan.data.shapes.styles import ADJECTIVES
@@ -22,6 +21,7 @@ from distgan.metrics.captions import measure_captions
 from distgan.metrics.diversity import adjective_use, diversity, self_bleu
 from distgan.metrics.java import Meteor
 from distgan.metrics.style import StyleClassifier
+from distgan.settings import require
 
 FACTUAL = "factual"
 MEAN = "mean"  # the style of a column that is a mean over styles

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distgan.config import Config, require
+from distgan.config import Config
+from distgan.settings import require
 from distgan.sweeps import space
 from distgan.sweeps.plan import Settings, Sweep, trial_config
 

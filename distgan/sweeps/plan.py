@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from distgan.config import Config, changed, require
+from distgan.config import Config, changed
+from distgan.settings import require
 from distgan.sweeps.space import Domain
 
 Settings = Mapping[str, Any]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from random import Random
 from typing import Any
 
-from distgan.config import require
+from distgan.settings import require
 
 NUDGES = (0.8, 1.25)
 

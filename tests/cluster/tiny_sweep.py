@@ -17,13 +17,8 @@ from swept_gan import Swept, SweptConfig
 
 from distgan.cluster.connect import connect
 from distgan.cluster.tune import sweep
-from distgan.config import (
-    CheckpointConfig,
-    Config,
-    EngineConfig,
-    LogConfig,
-    load_plain,
-)
+from distgan.config import CheckpointConfig, Config, EngineConfig, LogConfig
+from distgan.settings import load_settings
 from distgan.engine.stop import StopOnSignal
 from distgan.sweeps import results
 from distgan.sweeps.journal import Journal
@@ -73,7 +68,7 @@ def left_behind() -> dict[str, Any]:
 def main(folder: Path, words: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.yaml").write_text("{}")
-    plan = load_plain(folder / "plan.yaml", words, PLAN)
+    plan = load_settings(folder / "plan.yaml", words, PLAN)
     connect()
     with StopOnSignal() as stop:
         ended = sweep(plan, base(folder), folder, should_stop=stop, build=Swept)

@@ -8,11 +8,12 @@ from types import ModuleType
 
 import pytest
 
-from distgan.config import load_config, load_plain
+from distgan.config import load_config
 from distgan.data.importers.shapes import Shapes
 from distgan.data.shapes.world import ShapesOptions
 from distgan.data.shards import WriteOptions, write_dataset
 from distgan.methods import CONFIGS
+from distgan.settings import load_settings
 from distgan.sweeps.checks import check
 from distgan.sweeps.plan import Sweep, trial_config
 
@@ -48,7 +49,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*/*.yaml")), ids=lambda path: path.name)
 def test_every_sweep_is_one_that_its_runs_take(path: Path) -> None:
-    plan = load_plain(path, [], Sweep())
+    plan = load_settings(path, [], Sweep())
     base = trial_config(load_config(path.parent / plan.config, methods=CONFIGS), plan, {})
     check(plan, base)
     lines = path.read_text().splitlines()

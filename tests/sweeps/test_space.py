@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distgan.config import load_plain
+from distgan.settings import load_settings
 from distgan.sweeps import space
 from distgan.sweeps.plan import Objective, Population, Sweep
 from distgan.sweeps.space import Domain
@@ -135,7 +135,7 @@ def test_a_plan_is_read_from_yaml(tmp_path: Path) -> None:
         "objectives: [{metric: val/joint}, {metric: length, mode: min}]\n"
         "stop: {loops: {metric: repeats, above: 0.3, times: 2}}\n"
     )
-    plan = load_plain(file, ["trials=3", "settings.seed=4"], Sweep())
+    plan = load_settings(file, ["trials=3", "settings.seed=4"], Sweep())
     assert plan.search["data.style"].values == ("all", "positive")
     assert plan.settings == {"method.rounds": 3, "log": {"every": 2}, "seed": 4}
     assert [o.mode for o in plan.objectives] == ["max", "min"]
@@ -147,4 +147,4 @@ def test_a_plan_is_read_from_yaml(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         with pytest.raises(ValueError, match=line):
-            load_plain(file, [], plan)
+            load_settings(file, [], plan)

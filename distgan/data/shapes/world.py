@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from distgan.config import require
 from distgan.data.importers.options import option
 from distgan.data.samples import Caption
 from distgan.data.shapes.chance import Chance
@@ -21,6 +20,7 @@ from distgan.data.shapes.scenes import SEEN, Scene, Thing, make_scene
 from distgan.data.shapes.styles import STYLES
 from distgan.data.shapes.telling import tell
 from distgan.data.shapes.truth import judge
+from distgan.settings import require
 
 SPLITS = ("train", "styled", "unlabelled", "val", "test")
 _STREAMS = {name: number for number, name in enumerate((*SPLITS, *STYLES), 1)}
