@@ -18,7 +18,6 @@ from distgan.data.foreign import index_dataset
 from distgan.data.importers.options import add_options, options_from
 from distgan.data.importers.registry import IMPORTERS, Registered
 from distgan.data.layout import VocabularyOptions, WriteOptions
-from distgan.data.manifest import MANIFEST, parse_manifest
 from distgan.data.pieces import WritePieces
 from distgan.data.progress import Bar
 from distgan.data.shards import write_dataset
@@ -68,7 +67,7 @@ def _write(registered: Registered, arguments: argparse.Namespace) -> int:
         print(f"already prepared: {out}")
         return 0
     print(f"prepared {out}")
-    print(summary(parse_manifest((out / MANIFEST).read_text("utf-8"), str(out))))
+    print(summary(Dataset.open(out).manifest))
     return 0
 
 
@@ -107,7 +106,7 @@ def _stats(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    root: Path = arguments.folder
+    root: str = arguments.folder
     with Bar("shards") as bar:
         problems = verify(root, contents=arguments.contents, jobs=arguments.jobs, progress=bar.show)
     for problem in problems[: arguments.show]:
@@ -118,7 +117,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(f"{root}: {len(problems)} problems")
         return 1
     print(f"{root}: every byte is as it was written")
-    print(summary(parse_manifest((root / MANIFEST).read_text("utf-8"), str(root))))
+    print(summary(Dataset.open(root).manifest))
     return 0
 
 
@@ -159,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     stats.add_argument("--out", type=Path, metavar="PNG", help="also draw it")
     stats.add_argument("--images", type=int, default=2000, help="look at so many at most")
     check = _command(commands, "verify", _verify, "check every byte of a dataset")
-    check.add_argument("folder", type=Path, help="a dataset, or foreign shards once indexed")
+    check.add_argument("folder", help="a dataset, or foreign shards once indexed; may be a URI")
     check.add_argument(
         "--contents", action="store_true", help="also decode every image, look at every caption"
     )
