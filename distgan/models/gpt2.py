@@ -12,15 +12,15 @@ trunk, S own tokens, L layers.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
-
-ROOM = 8
-"""Own tokens a cache has room for beyond those it is made with."""
 
 
 class Seats(NamedTuple):
@@ -44,34 +44,59 @@ def seats(owner: Tensor) -> Seats:
     return Seats(low, high + 1, last + 1, (owner - low) * (last + 1) + place)
 
 
-@dataclass
-class Cache:
-    """Keys and values of rows' own tokens. Grows in place; what was written stays."""
+@dataclass(frozen=True)
+class Own:
+    """The tokens each row read for itself: where their keys and values are, among those that all
+    rows of a step made together. So rows that part share what they have in common, and to gather
+    rows is to gather numbers."""
 
-    pairs: Tensor  # (2, L, R, H, room, d)
-    filled: int
+    levels: tuple[Tensor, ...]  # of each token, (2, L, rows of that step, H, d)
+    path: Tensor  # (R, S) int64: in each level, which row
 
-    @classmethod
-    def empty(cls, layers: int, rows: int, trunk: Tensor) -> Self:
-        """No tokens; shapes and dtype as in `trunk` (2, L, C, H, M, d)."""
-        return cls(trunk.new_empty(2, layers, rows, trunk.shape[3], 0, trunk.shape[5]), 0)
+    def rows(self, index: Tensor) -> Own:
+        return Own(self.levels, self.path[index])
 
-    def rows(self, index: Tensor, used: int) -> Cache:
-        """The first `used` tokens of rows `index`."""
-        return Cache(self.pairs[:, :, :, :, :used].index_select(2, index), used)
+    def join(self, others: Sequence[Own]) -> Own:
+        """These rows, then those of each of `others`; levels they do not share become one."""
+        every, levels, paths = (self, *others), [], []
+        for number, same in enumerate(zip(*(own.levels for own in every), strict=True)):
+            path = [own.path[:, number] for own in every]
+            if any(level is not same[0] for level in same):
+                sizes = [0, *(level.shape[2] for level in same[:-1])]
+                path = [p + first for p, first in zip(path, accumulate(sizes), strict=True)]
+                same = (torch.cat(same, 2),)
+            levels.append(same[0])
+            paths.append(torch.cat(path))
+        rows = sum(len(own.path) for own in every)
+        path = torch.stack(paths, 1) if paths else self.path.new_empty(rows, 0)
+        return Own(tuple(levels), path)
 
-    def to_write(self, used: int) -> Cache:
-        """Itself if it has room after `used` tokens and nobody wrote there, else a copy that has.
+    def gather(self, scratch: Scratch, shape: Sequence[int]) -> Tensor:
+        """(S + 1, 2, L, R, H, d), the last place to be filled in; `shape` is without S + 1."""
+        pairs = scratch.take((len(self.levels) + 1, *shape))
+        for number, level in enumerate(self.levels):
+            torch.index_select(level, 2, self.path[:, number], out=pairs[number])
+        return pairs
 
-        So whoever holds the first `used` tokens may go on in several ways.
-        """
-        if self.filled == used < self.pairs.shape[4]:
-            return self
-        shape = list(self.pairs.shape)
-        shape[4] = used + ROOM
-        pairs = self.pairs.new_empty(shape)
-        pairs[:, :, :, :, :used] = self.pairs[:, :, :, :, :used]
-        return Cache(pairs, used)
+    def read(self, pairs: Tensor) -> Own:
+        """One more token a row, pairs (2, L, R, H, d)."""
+        own = torch.arange(len(self.path), device=self.path.device)
+        return Own((*self.levels, pairs), torch.cat([self.path, own[:, None]], 1))
+
+
+class Scratch:
+    """Memory for what a step gathers, used again by the next: fresh memory costs the system more
+    than the copy does."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._held = like.new_empty(0)
+
+    def take(self, shape: Sequence[int]) -> Tensor:
+        """Memory of this shape, until the next call."""
+        count = math.prod(shape)
+        if count > len(self._held):
+            self._held = self._held.new_empty(count + count // 2)
+        return self._held[:count].view(shape)
 
 
 class Attended(NamedTuple):
@@ -80,23 +105,22 @@ class Attended(NamedTuple):
     trunk: Tensor  # (2, L, C, H, M, d)
     seats: Seats
     unseen: Tensor  # (R, 1, M): 0 where a row sees the trunk's place, else -inf
-    own: Tensor  # (2, L, R, H, room, d), written here
-    used: int  # own tokens before this one
+    own: Tensor  # (S, 2, L, R, H, d); the last token's is filled in, layer by layer
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """(R, W) from query, key and value (R, H, d) of this token, whose place is filled in."""
-        (R, H, d), used, places = query.shape, self.used, self.unseen.shape[2]
-        self.own[0, layer, :, :, used] = key
-        self.own[1, layer, :, :, used] = value
-        own_keys, own_values = self.own[:, layer, :, :, : used + 1].flatten(1, 2)  # (RH, S, d)
+        """(R, W) from query, key and value (R, H, d) of this token."""
+        (R, H, d), S, places = query.shape, len(self.own), self.unseen.shape[2]
+        self.own[-1, 0, layer], self.own[-1, 1, layer] = key, value
+        own_keys, own_values = self.own[:, :, layer].flatten(2, 3).unbind(1)  # (S, RH, d)
         keys, values = self.trunk[:, layer, self.seats.low : self.seats.high]  # (G, H, M, d)
         query = query / d**0.5
         common = self._apart(self._together(query) @ keys.transpose(2, 3))
-        own = torch.bmm(query.view(R * H, 1, d), own_keys.transpose(1, 2)).view(R, H, used + 1)
+        own = torch.bmm(query.view(R * H, 1, d), own_keys.permute(1, 2, 0)).view(R, H, S)
         weights = torch.cat([common + self.unseen, own], 2).softmax(2)
-        seen, since = weights.split([places, used + 1], 2)
+        seen, since = weights.split([places, S], 2)
         out = self._apart(self._together(seen) @ values)
-        return out.add_(torch.bmm(since.reshape(R * H, 1, -1), own_values).view(R, H, d)).flatten(1)
+        since = since.reshape(R * H, 1, S)
+        return out.add_(torch.bmm(since, own_values.transpose(0, 1)).view(R, H, d)).flatten(1)
 
     def _together(self, x: Tensor) -> Tensor:
         """(G, H, N, F) of x (R, H, F): rows beside those of the same trunk row."""

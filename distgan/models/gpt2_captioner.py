@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from distgan.models.decoder import PAD, START, Footprint, shifted
-from distgan.models.gpt2 import Attended, Blocks, Cache, Seats, seats
+from distgan.models.gpt2 import Attended, Blocks, Own, Scratch, Seats, seats
 
 Mapper = Literal["mlp", "attention"]
 
@@ -40,9 +40,9 @@ class GPT2State:
     trunk: Tensor  # (2, L, C, H, M, d), keys and values, never copied
     owner: Tensor  # (R,) int64, row of the trunk
     length: Tensor  # (R,) int64, places of it
-    own: Cache  # of R rows
-    used: int  # own tokens, as many for every row
+    own: Own
     hidden: Tensor  # (R, W), of the last token; zeros before `START` is read
+    scratch: Scratch
     seats: Seats | None = None  # of `owner`, once asked for
 
     def rows(self, index: Tensor) -> Self:
@@ -50,23 +50,23 @@ class GPT2State:
             self.trunk,
             self.owner[index],
             self.length[index],
-            self.own.rows(index, self.used),
-            self.used,
+            self.own.rows(index),
             self.hidden[index],
+            self.scratch,
         )
 
     def join(self, others: Sequence[Self]) -> Self:
         every = (self, *others)
-        if any(state.trunk is not self.trunk or state.used != self.used for state in others):
+        read = len(self.own.levels)
+        if any(s.trunk is not self.trunk or len(s.own.levels) != read for s in others):
             raise ValueError("rows to join must share their trunk and have equally many own tokens")
-        pairs = [state.own.pairs[:, :, :, :, : self.used] for state in every]
         return type(self)(
             self.trunk,
             torch.cat([state.owner for state in every]),
             torch.cat([state.length for state in every]),
-            Cache(torch.cat(pairs, 2), self.used),
-            self.used,
+            self.own.join([state.own for state in others]),
             torch.cat([state.hidden for state in every]),
+            self.scratch,
         )
 
 
@@ -196,16 +196,17 @@ class GPT2Captioner(nn.Module):
 
     @torch.no_grad()
     def advance(self, words: Tensor, state: GPT2State, context: Context) -> GPT2State:
-        sits = state.seats or seats(state.owner)
-        own = state.own.to_write(state.used)
-        places = torch.arange(state.trunk.shape[4], device=words.device)
+        sits, trunk = state.seats or seats(state.owner), state.trunk
+        pairs = state.own.gather(
+            state.scratch, (*trunk.shape[:2], len(words), trunk.shape[3], trunk.shape[5])
+        )
+        places = torch.arange(trunk.shape[4], device=words.device)
         unseen = torch.zeros_like(state.hidden[:, :1]).expand(-1, len(places))
         unseen = unseen.masked_fill(places >= state.length[:, None], float("-inf"))[:, None]
-        attended = Attended(state.trunk, sits, unseen, own.pairs, state.used)
-        place = state.length + state.used
+        place = state.length + len(state.own.levels)
+        attended = Attended(trunk, sits, unseen, pairs)
         hidden = self.body.step(self.embedding(words), place, attended)
-        own.filled = state.used + 1
-        return replace(state, own=own, used=state.used + 1, hidden=hidden, seats=sits)
+        return replace(state, own=state.own.read(pairs[-1].clone()), hidden=hidden, seats=sits)
 
     def logits(self, state: GPT2State, context: Context) -> Tensor:
         return self._read_out(state.hidden)
@@ -221,18 +222,17 @@ class GPT2Captioner(nn.Module):
     def footprint(self, context: Context) -> Footprint:
         _, L, _, H, P, d = context.trunk.shape
         size, pair = context.trunk.element_size(), 2 * L * H * d
-        row = pair * self.max_length * size
         return Footprint(
             image=0,
             caption=pair * (P + self.max_length) * size,
-            row=row,
-            step=(3 * H * d * L + 2 * self.num_words + 12 * H * d) * size,
+            row=pair * self.max_length // 4 * size,  # what rows read stays: T^2 / 2 a T rows
+            step=(pair * self.max_length + 2 * self.num_words + 12 * H * d) * size,
         )
 
     def _branch(self, trunk: Tensor, owner: Tensor, length: Tensor, hidden: Tensor) -> GPT2State:
         """Rows that have read nothing but the first `length` places of their trunk rows."""
-        own = Cache.empty(trunk.shape[1], len(owner), trunk)
-        return GPT2State(trunk, owner, length, own, 0, hidden)
+        own = Own((), owner.new_empty(len(owner), 0))
+        return GPT2State(trunk, owner, length, own, hidden, Scratch(trunk))
 
     def _read_out(self, hidden: Tensor) -> Tensor:
         """Logits by the embedding's own weights; `PAD` and `START` can never be written."""
