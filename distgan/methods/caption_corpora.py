@@ -27,6 +27,7 @@ from distgan.data.features import Features
 from distgan.data.shard_index import FACTUAL
 from distgan.data.sources import CaptionedImages, Images, Lines, Mixture, Part, Source
 from distgan.data.stream import Stream
+from distgan.data.texts import read_lines
 from distgan.data.vocabulary import SPECIAL, Tokens, Vocabulary
 from distgan.data.word_pieces import WordPieces
 from distgan.engine.stages import Batch, Moment
@@ -352,10 +353,7 @@ def read_style(style: str) -> dict[str, list[str]]:
     path = Path(style)
     if path.suffix != ".txt":
         return {}
-    if not path.is_file():
-        raise ValueError(f"data.style={style}: there is no such file")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line]
-    if not lines:
-        raise ValueError(f"data.style={style}: the file has no lines")
-    return {path.stem: lines}
+    try:
+        return {path.stem: read_lines(path)}
+    except ValueError as error:
+        raise ValueError(f"data.style={style}: {error}") from error

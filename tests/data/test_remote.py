@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from importing import prepare
 from range_server import RangeServer
 
 from distgan.data.damage import TooManyBadSamples
@@ -285,6 +286,7 @@ def test_images_of_a_uri_travel_between_processes(url: str) -> None:
 
 def test_verify_reads_the_web_and_names_what_it_finds(server: RangeServer, url: str) -> None:
     assert verify(url, contents=True) == []
+    assert prepare("verify", url) == 0
     split = Dataset.open(url).split("train")
     extent = split.extent(12)
     path = server.root / extent.name

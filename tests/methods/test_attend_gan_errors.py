@@ -21,7 +21,7 @@ CONFIG = {  # said when the config is read
 }
 DATA = {  # said when the data are opened
     "data.style=angry": "data.style must be all, a text file or one of .*, got 'angry'",
-    "data.style=nowhere.txt": r"data.style=nowhere.txt: there is no such file",
+    "data.style=nowhere.txt": r"data.style=nowhere.txt: text file nowhere.txt does not exist",
     "data.styled_split=nowhere": "has no split 'nowhere'",
     "method.images=nowhere": "has no split 'nowhere'",
 }
@@ -81,7 +81,7 @@ def test_a_text_file_named_like_a_style(shapes, tmp_path):
 
 def test_a_text_file_without_lines(shapes, tmp_path):
     (tmp_path / "empty.txt").write_text("\n \n")
-    with pytest.raises(ValueError, match=r"empty.txt: the file has no lines"):
+    with pytest.raises(ValueError, match=r"empty.txt: no lines"):
         check(tiny(shapes, f"data.style={tmp_path / 'empty.txt'}"), 1)
 
 
