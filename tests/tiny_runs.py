@@ -94,8 +94,11 @@ def copy_weights(players: Players) -> dict[str, Weights]:
     return copies
 
 
-def complaints(one: Trace, ranks: Sequence[Trace]) -> list[str]:
-    """In what a run on several ranks differs from the same run on one; empty if in nothing."""
+def complaints(one: Trace, ranks: Sequence[Trace], tolerance: float = TOLERANCE) -> list[str]:
+    """In what a run on several ranks differs from the same run on one; empty if in nothing.
+
+    `tolerance` is a share of the movement of a network's weights.
+    """
     found = []
     for rank, trace in enumerate(ranks):
         for name, weights in trace.end.items():
@@ -108,7 +111,7 @@ def complaints(one: Trace, ranks: Sequence[Trace]) -> list[str]:
     for name in one.end:
         gap = distance(one.end[name], ranks[0].end[name])
         moved = distance(one.end[name], one.start[name])
-        if not gap <= TOLERANCE * moved:
+        if not gap <= tolerance * moved:
             found.append(f"{name} ends {gap:.1e} apart after moving {moved:.1e}")
     return found
 

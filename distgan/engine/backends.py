@@ -89,6 +89,8 @@ def _check(engine: EngineConfig, name: str, choice: Choice, local: bool) -> None
         )
     if choice.backend != "deepspeed":
         return
+    if engine.precision == "fp16" and engine.device == "cpu":
+        raise ValueError(f"{precision} needs a GPU, but engine.device=cpu")
     if engine.precision == "float64" and not local:
         raise ValueError(f"{precision}: DeepSpeed computes in float32 at most, and {said}")
     zero = choice.keys.get("zero", "zero=0")

@@ -67,6 +67,9 @@ REFUSED = {
     "engine.precision=fp16 needs zero=1, 2 or 3, but engine.zero=0 for generator": engine(
         backend="deepspeed", zero=0, precision="fp16"
     ),
+    "engine.precision=fp16 needs a GPU, but engine.device=cpu": engine(
+        backend="deepspeed", precision="fp16", device="cpu"
+    ),
 }
 
 
@@ -90,7 +93,7 @@ def test_one_process_of_its_own_trains_plainly_and_refuses_what_it_cannot():
     check_backends(deep, NETWORKS, local=True)
     learner = build_learner("net", nn.Linear(2, 2), OptimizerConfig(), World.local(), deep)
     assert type(learner) is Learner
-    with pytest.raises(ValueError, match="fp16 needs loss scaling.*--local trains plainly"):
+    with pytest.raises(ValueError, match=r"fp16 needs loss scaling.*--local trains plainly"):
         check_backends(engine(backend="deepspeed", precision="fp16"), NETWORKS, local=True)
     check_backends(plainly(deep), NETWORKS)
 
