@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.state import list_actors
+from ray._private import state as ray_state  # the public one needs the dashboard
 from swept_gan import Swept, SweptConfig
 
 from distgan.cluster.connect import connect
 from distgan.cluster.tune import sweep
 from distgan.config import CheckpointConfig, Config, EngineConfig, LogConfig
-from distgan.settings import load_settings
 from distgan.engine.stop import StopOnSignal
+from distgan.settings import load_settings
 from distgan.sweeps import results
 from distgan.sweeps.journal import Journal
 from distgan.sweeps.plan import Objective, Sweep
@@ -50,15 +50,16 @@ PLAN = Sweep(
 
 def left_behind() -> dict[str, Any]:
     """Placement groups and actors that are still there, and CPUs that are not free."""
+    job = ray.get_runtime_context().get_job_id()
     deadline = time.monotonic() + 20  # what has been told to go needs a moment
     while True:
         groups = ray.util.placement_group_table().values()
         held = ray.cluster_resources().get("CPU", 0) - ray.available_resources().get("CPU", 0)
-        actors = list_actors(filters=[("state", "=", "ALIVE")])
+        actors = [a for a in ray_state.actors().values() if a["State"] == "ALIVE"]
         found = {
             "groups": [group for group in groups if group["state"] != "REMOVED"],
             "cpus": held,
-            "actors": [actor.class_name for actor in actors],
+            "actors": [a["ActorClassName"] for a in actors if a["JobID"] == job],
         }
         if not any(found.values()) or time.monotonic() > deadline:
             return found
