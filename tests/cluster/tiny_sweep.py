@@ -26,6 +26,10 @@ from distgan.sweeps.plan import Objective, Sweep
 from distgan.sweeps.space import Domain
 
 
+COORDINATOR = "_AutoscalingCoordinatorActor"
+"""Ray Train's own: one for a whole cluster, from the first run on."""
+
+
 def base(folder: Path) -> Config:
     (folder / "pids").mkdir(parents=True, exist_ok=True)
     return Config(
@@ -55,11 +59,15 @@ def left_behind() -> dict[str, Any]:
     while True:
         groups = ray.util.placement_group_table().values()
         held = ray.cluster_resources().get("CPU", 0) - ray.available_resources().get("CPU", 0)
-        actors = [a for a in ray_state.actors().values() if a["State"] == "ALIVE"]
+        actors = [
+            actor["ActorClassName"]
+            for actor in ray_state.actors().values()
+            if actor["State"] == "ALIVE" and actor["JobID"] == job
+        ]
         found = {
             "groups": [group for group in groups if group["state"] != "REMOVED"],
             "cpus": held,
-            "actors": [a["ActorClassName"] for a in actors if a["JobID"] == job],
+            "actors": [name for name in actors if name != COORDINATOR],
         }
         if not any(found.values()) or time.monotonic() > deadline:
             return found
