@@ -25,7 +25,6 @@ from distgan.sweeps.journal import Journal
 from distgan.sweeps.plan import Objective, Sweep
 from distgan.sweeps.space import Domain
 
-
 COORDINATOR = "_AutoscalingCoordinatorActor"
 """Ray Train's own: one for a whole cluster, from the first run on."""
 
