@@ -87,7 +87,7 @@ def complete(
     text = samples.words.new_full((R, T, rollouts), _NONE)
     written = R
     order = samples.image.argsort(stable=True)  # neighbours share their image's products
-    for part in order.split(plan.captions):
+    for part in order.split(plan.captions) if R else ():
         group = samples.take(part)
         images = (int(group.image[0]), int(group.image[-1]) + 1)
         row_steps = len(part) * (T + rollouts * T * (T - 1) // 2)

@@ -60,6 +60,24 @@ class Work(NamedTuple):
             context, images, row_steps=row_steps, chunk_rows=rows, dtype=self.dtype
         )
 
+    @torch.no_grad()
+    def shared(
+        self, decoder: Decoder, context: object, image: Tensor, rollouts: int
+    ) -> tuple[Decoder, int]:
+        """A decoder both to write captions of images `image` (R,) and to roll out from them, and
+        the rows it takes at once: what is prepared is prepared once, where memory allows.
+
+        In another precision than the decoder's own nothing is shared: captions come from the
+        policy whose log-probabilities are improved.
+        """
+        T, device = decoder.max_length, image.device
+        plan = self.plan(decoder.footprint(context), device, T, rollouts)
+        if self.dtype is not None or not 0 < len(image) <= plan.captions:
+            return decoder, plan.rows
+        row_steps = len(image) * (2 * T + rollouts * T * (T - 1) // 2)
+        images = (int(image[0]), int(image[-1]) + 1)
+        return self.ready(decoder, context, images, row_steps, plan.rows), plan.rows
+
     def precision(self, device: torch.device) -> AbstractContextManager[object]:
         """What is not prepared runs under autocast where `dtype` is a 16-bit type."""
         if self.dtype in (torch.bfloat16, torch.float16):

@@ -2,15 +2,17 @@
 
     python launch/bench.py rollouts --batch 8 --words 9703 --json rollouts.json
 
-`rollouts` times one generator update's Monte Carlo search with random weights: the batched form
-of `distgan.rollouts`, the naive form (every prefix replayed and finished on its own, N times, by
-the whole batch and to the last word), and the floor: the bare matrix products of the row-steps
-that the batched form makes. Needs torch and numpy alone.
+`rollouts` times one generator update's Monte Carlo search with random weights: ours
+(`distgan.completions`), the naive form (every prefix replayed and finished on its own, N times, by
+the whole batch and to the last word), that with N rollouts side by side, and the floor: the bare
+matrix products of ours and its tanh a row and region. All captions at full length; ours at natural
+lengths beside it. `--decoder`, `--dtype`, `--device cuda`, `--ranks 2 4` (what ranks wait for each
+other). Wall time, and CPU time of all threads. Needs torch and numpy alone.
 
     python launch/bench.py step --batch 64 --device cuda
 
 `step` times one adversarial round with random weights and regions: sampling, rollouts, the
-generator's update and the critic's. Needs torch and numpy alone.
+generator's update and the critic's, and the share of each. Needs torch and numpy alone.
 
     python launch/bench.py controls configs/attend_gan/shapes.yaml --out runs/controls
 

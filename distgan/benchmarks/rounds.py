@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from distgan.benchmarks.sizes import add_sizes
-from distgan.benchmarks.timing import seconds
+from distgan.benchmarks.timing import taken
+from distgan.completions import complete
 from distgan.losses import bce_critic, mle, policy_gradient, word_log_probs
 from distgan.models.captioner import AttentionCaptioner
 from distgan.models.critics import build_critic
-from distgan.models.decoder import END
+from distgan.models.decoder import END, within
 from distgan.randomness import STREAMS, Draw
-from distgan.rollouts import monte_carlo, sample
+from distgan.rollouts import SCORED, sample, score_each
 from distgan.work import Work
 
 DRAW = Draw(0, STREAMS["rollouts"], 0)
@@ -47,11 +48,15 @@ def bench_step(args: argparse.Namespace) -> dict[str, float]:
     draw = DRAW._replace(stream=STREAMS["words"])
     with torch.no_grad():
         context = captioner.look(regions)
-        samples = sample(captioner, context, draw, image)
+        work = Work(args.chunk_rows)
+        writer, rows = work.shared(captioner, context, image, args.rollouts)
+        samples = sample(writer, context, draw, image, chunk_rows=rows)
         seen = critic.look(regions, None)
+        how = {"rollouts": args.rollouts, "draw": DRAW, "work": work}
+        done = complete(writer, context, samples, **how)
 
     def score(words: Tensor, image: Tensor) -> Tensor:
-        return critic(words, seen, image)[:, 0]
+        return critic(within(words), seen, image)[:, 0]
 
     def improve_generator() -> None:
         logits, _ = captioner(regions, samples.words)
@@ -64,19 +69,22 @@ def bench_step(args: argparse.Namespace) -> dict[str, float]:
         scores = critic(samples.words, critic.look(regions, None), image)[:, 0]
         step(learners[1], bce_critic(scores, scores.flip(0), weight, weight))
 
-    def roll_out() -> None:
-        how = {"rollouts": args.rollouts, "draw": DRAW, "work": Work(args.chunk_rows)}
-        monte_carlo(captioner, context, samples, score, **how)
-
     phases: dict[str, Callable[[], object]] = {
-        "sample": lambda: sample(captioner, context, draw, image),
-        "rollouts": roll_out,
+        "look": lambda: work.shared(captioner, captioner.look(regions), image, args.rollouts),
+        "sample": lambda: sample(writer, context, draw, image, chunk_rows=rows),
+        "rollouts": lambda: complete(writer, context, samples, **how),
+        "scoring": lambda: score_each(score, done.words, done.image, SCORED),
         "generator": improve_generator,
         "critic": improve_critic,
     }
-    taken = {f"{name}_seconds": seconds(f, device, args.repeat) for name, f in phases.items()}
-    whole = sum(taken.values())
-    return {**taken, "round_seconds": whole, "captions_per_second": args.batch / whole}
+    each = {name: taken(f, device, args.repeat) for name, f in phases.items()}
+    whole, cpu = (sum(time[i] for time in each.values()) for i in (0, 1))
+    return {
+        **{f"{name}_seconds": time.wall for name, time in each.items()},
+        **{f"{name}_cpu_share": time.cpu / max(cpu, 1e-9) for name, time in each.items()},
+        "round_seconds": whole,
+        "captions_per_second": args.batch / whole,
+    }
 
 
 def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

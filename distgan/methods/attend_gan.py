@@ -59,6 +59,7 @@ from distgan.methods.critic_lessons import CriticLessons
 from distgan.methods.rollout_policy import RolloutPolicy
 from distgan.methods.round_facts import gradient_ratio, push, sampled_facts
 from distgan.metrics.health import health
+from distgan.models.decoder import Decoder
 from distgan.randomness import STREAMS, Draw
 from distgan.rollouts import (
     BARRED,
@@ -262,14 +263,17 @@ class AttendGAN:
         regions, style = self.corpora.sight(moment, images)
         context = self.captioner.look(regions, self.captioner.told(style))
         draw = Draw(moment.seed, STREAMS["words"], moment.update)
-        samples = sample(self.captioner, context, draw, images["position"], copies=S)
+        image = torch.arange(len(regions), device=regions.device).repeat_interleave(S)
+        writer, rows = c.rollout.work.shared(self.captioner, context, image, c.rollouts)
+        how = {"copies": S, "chunk_rows": rows}
+        samples = sample(writer, context, draw, images["position"], **how)
         score = self._score(regions, style)
-        values = self._values(
-            self._roller(context, regions, style),
-            samples,
-            score,
-            draw._replace(stream=STREAMS["rollouts"]),
-        )
+        policy = self.rollout_policy.follow(self.captioner)
+        roller = (writer, context)
+        if policy is not self.captioner:
+            roller = (policy, policy.look(regions, policy.told(style)))
+        draw = draw._replace(stream=STREAMS["rollouts"])
+        values = self._values(roller, samples, score, draw)
         A = advantages(
             values,
             samples.words,
@@ -285,17 +289,8 @@ class AttendGAN:
         every = self.world.gather_shares(share, c.batch).flatten(0, 1)
         return acted, sampled_facts(values, A, samples.words, every, self.world.sum)
 
-    def _roller(
-        self, context: object, regions: Tensor, style: Tensor
-    ) -> tuple[CaptionNetwork, object]:
-        """Who rolls out, and what it knows of the images."""
-        policy = self.rollout_policy.follow(self.captioner)
-        if policy is self.captioner:
-            return policy, context
-        return policy, policy.look(regions, policy.told(style))
-
     def _values(
-        self, roller: tuple[CaptionNetwork, object], samples: Samples, score: Score, draw: Draw
+        self, roller: tuple[Decoder, object], samples: Samples, score: Score, draw: Draw
     ) -> MonteCarlo:
         """Q of Eq. 2; without rollouts, the score of the whole caption for each of its words."""
         c = self.config

@@ -19,7 +19,7 @@ from distgan.losses import reward
 from distgan.methods.attend_gan_config import AttendGANConfig, CriticConfig, GeneratorConfig
 from distgan.models.captioner import AttentionCaptioner
 from distgan.models.critics import Critic, build_critic
-from distgan.models.decoder import PAD
+from distgan.models.decoder import within
 from distgan.models.encoders import Encoder, build_encoder
 from distgan.models.gpt2_captioner import GPT2Captioner
 from distgan.models.gpt2_files import load_gpt2
@@ -130,11 +130,6 @@ def score_captions(
     share = regions.new_tensor([1 - c.match_reward, c.match_reward])
     mix = share if c.heads == "separate" else share.new_ones(1)
     return lambda words, image: reward(critic(within(words), context, image), c.loss) @ mix
-
-
-def within(words: Tensor) -> Tensor:
-    """Captions (R, T) without the columns that are padding in all of them: (R, longest)."""
-    return words[:, : max(1, int((words != PAD).sum(1).amax()))]
 
 
 def shown(

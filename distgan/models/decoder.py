@@ -118,3 +118,8 @@ def read_by_steps(decoder: Decoder, words: Tensor, image: Tensor, context: objec
 def shifted(words: Tensor) -> Tensor:
     """What is read before each word of captions (R, T): `START`, x_1..x_{T-1}."""
     return torch.cat([torch.full_like(words[:, :1], START), words[:, :-1]], 1)
+
+
+def within(words: Tensor) -> Tensor:
+    """Captions (R, T) without the columns that are padding in all of them: (R, longest)."""
+    return words[:, : max(1, int((words != PAD).sum(1).amax()))]

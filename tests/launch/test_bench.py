@@ -51,7 +51,10 @@ def test_a_round_is_timed_phase_by_phase(tmp_path: Path) -> None:
     program = [sys.executable, ROOT / "launch/bench.py", "step", *WORDS, "--json", out]
     subprocess.run(program, cwd=tmp_path, check=True, capture_output=True)
     told = json.loads(out.read_text())
-    phases = [told[f"{name}_seconds"] for name in ("sample", "rollouts", "generator", "critic")]
+    phases = [
+        told[f"{name}_seconds"]
+        for name in ("look", "sample", "rollouts", "scoring", "generator", "critic")
+    ]
     assert min(phases) > 0 and abs(sum(phases) - told["round_seconds"]) < 1e-9
 
 
