@@ -120,8 +120,12 @@ def test_a_piece_counts_only_when_whole(tmp_path: Path) -> None:
 def test_only_the_last_step_was_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted between the manifest and the move: nothing is written again."""
     write(tmp_path / "expected")
+
+    def interrupted(partial: Path, out: Path) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patched:
-        patched.setattr("distgan.data.shards._move", lambda partial, out: os.kill(os.getpid(), 2))
+        patched.setattr("distgan.data.shards._move", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path / "a")
     shard = tmp_path / "a.partial" / "train-000000.tar"
