@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,7 +257,7 @@ def _images(s: Statistics) -> Iterator[str]:
     )
 
 
-def _five(values: NDArray[np.generic], form: str = ",.0f") -> str:
+def _five(values: NDArray[Any], form: str = ",.0f") -> str:
     low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
     return (
         f"{np.min(values):{form}} min, {low:{form}} 5%, {middle:{form}} median, "

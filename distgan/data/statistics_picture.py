@@ -199,7 +199,7 @@ def _sizes(axes: Axes, s: Statistics) -> None:
     for n, kind in enumerate(kinds):
         of_kind = np.array([size[:2] for size in s.sizes if size.kind == kind])
         colour = PALETTE[n % len(PALETTE)]
-        axes.scatter(*of_kind.T, s=22, color=colour, alpha=alpha, linewidths=0)
+        axes.scatter(of_kind[:, 0], of_kind[:, 1], s=22, color=colour, alpha=alpha, linewidths=0)
         axes.scatter([], [], s=22, color=colour, label=f"{kind}: {len(of_kind):,}")
     every = np.array([size[:2] for size in s.sizes])
     low, high = every.min() * 0.7, every.max() * 1.45
@@ -218,7 +218,7 @@ def _files(axes: Axes, s: Statistics) -> None:
     sizes = s.file_sizes / 1024
     _plain(axes, "Size of an image file", "KiB", "images")
     edges = np.geomspace(max(sizes.min(), 0.01) * 0.95, sizes.max() * 1.05, 41)
-    axes.hist(sizes, edges, color=PALETTE[0], alpha=0.85)
+    axes.hist(sizes, edges.tolist(), color=PALETTE[0], alpha=0.85)
     axes.set_xscale("log")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
     middle = float(np.median(sizes))

@@ -99,7 +99,7 @@ def _value(given: Any, hint: Any) -> Any:
     hint = _without_none(hint)
     if get_origin(hint) is not tuple or given is None:
         return given
-    first = get_args(hint)[0]
+    first: Any = get_args(hint)[0]
     if not is_dataclass(first):
         return tuple(given)
     kinds = get_type_hints(first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,7 +38,7 @@ class Registered:
     """An importer with the class of its options, and what it is for in one line."""
 
     options: type[Any]
-    importer: type[Any]  # a SourceImporter, made from them
+    importer: Callable[[Any], SourceImporter]
     help: str
 
     @property
