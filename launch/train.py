@@ -99,11 +99,14 @@ def prepare(arguments: argparse.Namespace) -> tuple[Config, Path]:
         raise ValueError(f"{source} does not exist: neither a config file nor a run's folder")
     config = read_config(source, overrides, here, methods=CONFIGS)
     config = replace(config, out=keep_at_home(config.out, here))
-    training.check(config, 1 if arguments.local else config.engine.workers)
+    workers = 1 if arguments.local else config.engine.workers
+    training.check(config, workers, local=arguments.local)
     if arguments.local:
         training.check_decoder(config, pick_device(config.engine.device).type)
         if config.engine.workers > 1:
             print(f"--local: one process; engine.workers={config.engine.workers} is for Ray")
+        if config.engine.backend == "deepspeed" or config.engine.networks:
+            print("--local: trains plainly; engine.backend and engine.networks are for Ray")
     else:
         from distgan.cluster.connect import choose_device, connect
 
