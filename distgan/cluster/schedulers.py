@@ -113,10 +113,11 @@ class Generations(FIFOScheduler):  # type: ignore[misc]
         pending = super().choose_trial_to_run(tune_controller)
         if pending is not None and pending.status == Trial.PENDING:
             return pending
+        waits_for_others = self.scores.get(self.settled + 1, {})
         ready = [
             trial
-            for trial in self.trials.values()
-            if trial.status == Trial.PAUSED and trial.config["generation"] == self.settled + 1
+            for number, trial in self.trials.items()
+            if trial.status == Trial.PAUSED and number not in waits_for_others
         ]
         return ready[0] if ready and self.active < self.limit else None
 
