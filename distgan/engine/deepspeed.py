@@ -46,7 +46,7 @@ class _Lend(torch.autograd.Function):
         return tuple(weight.detach() for weight in weights)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         return (None, *(g.to(d) for g, d in zip(gradients, ctx.dtypes, strict=True)))
 
 
@@ -414,7 +414,9 @@ def prepare(world: World) -> Any:
     """DeepSpeed, imported for this process's device, in its process group."""
     kind = world.device.type
     os.environ.setdefault("DS_ACCELERATOR", kind)  # read at the first import
-    os.environ.setdefault("LOCAL_RANK", str(world.device.index or 0))
+    if kind == "cuda":
+        os.environ["LOCAL_RANK"] = str(world.device.index or 0)  # the device it will take
+    os.environ.setdefault("LOCAL_RANK", "0")
     os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
     import deepspeed
 
