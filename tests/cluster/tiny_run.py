@@ -1,6 +1,6 @@
 """Trains a tiny GAN on a Ray cluster: the program that the tests start, stop and kill.
 
-python tests/cluster/tiny_run.py RUN [workers=2] [rounds=40] [pause=0.0] [fault=...]
+python tests/cluster/tiny_run.py RUN [workers=2] [rounds=40] [pause=0.0] [fault=...] [zero=1]
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from distgan.cluster.train import train
-from distgan.config import CheckpointConfig, Config, EngineConfig, LogConfig, OptimizerConfig
+from distgan.config import (
+    BackendConfig,
+    CheckpointConfig,
+    Config,
+    EngineConfig,
+    LogConfig,
+    OptimizerConfig,
+)
 from distgan.engine.log import Log
 from distgan.engine.runs import RunError
 from distgan.engine.stages import Batch, Loss, Stage, Update
@@ -103,10 +110,14 @@ class TinyGAN:
         return self._loss(batch, self._scores(self._fakes(batch)))
 
     def _fakes(self, batch: Batch) -> Tensor:
-        return self.networks["generator"](batch["noise"])
+        return self.networks["generator"](batch["noise"].to(self.dtype))
 
     def _scores(self, points: Tensor) -> Tensor:
-        return self.networks["critic"](points)[:, 0]
+        return self.networks["critic"](points.to(self.dtype))[:, 0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.networks["critic"].parameters()).dtype
 
     def _loss(self, batch: Batch, scores: Tensor) -> Loss:
         penalised = -scores + 0.1 * scores**2
@@ -137,8 +148,11 @@ class TinyGAN:
         return metrics, []
 
 
-def main(run: Path, given: dict[str, str]) -> int:
-    config = Config(
+def config_of(run: Path, given: dict[str, str]) -> Config:
+    """The config of a run; with `zero` its critic is under DeepSpeed at that stage."""
+    zero = given.get("zero")
+    deep = {} if zero is None else {"critic": BackendConfig(backend="deepspeed", zero=int(zero))}
+    return Config(
         method=TinyConfig(
             rounds=int(given.get("rounds", 40)),
             pause=float(given.get("pause", 0)),
@@ -148,7 +162,8 @@ def main(run: Path, given: dict[str, str]) -> int:
         engine=EngineConfig(
             workers=int(given.get("workers", 2)),
             cpus_per_worker=0.25,
-            precision="float64",
+            precision="float64" if zero is None else "float32",
+            networks=deep,
             device="cpu",
             threads=1,
             max_failures=int(given.get("max_failures", 3)),
@@ -157,6 +172,10 @@ def main(run: Path, given: dict[str, str]) -> int:
         log=LogConfig(every=5, pictures_every=0, tensorboard=False),
         seed=7,
     )
+
+
+def main(run: Path, given: dict[str, str]) -> int:
+    config = config_of(run, given)
     (run / "pids").mkdir(parents=True, exist_ok=True)
     with StopOnSignal() as stop:
         try:
