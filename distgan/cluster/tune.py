@@ -9,6 +9,7 @@ are told what was found before. Nothing of Tune's own is read back.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -75,6 +76,7 @@ def sweep(
     what cannot work, before any trial begins.
     """
     os.environ.update(QUIET)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses its own result files
     connect()
     (folder / STOP).unlink(missing_ok=True)
     shared = trial_config(base, plan, {})

@@ -125,7 +125,7 @@ def test_a_submitted_sweep_ends_in_a_picture_and_a_config(
     words = [f"settings.method.{key}={value}" for key, value in small.items()]
     words += ["settings.method.critic_batch=8", "settings.data.image_size=32", "scheduler=none"]
     words += [f"settings.data.path={shapes}", f"out={tmp_path}", "settings.log.evaluate_every=2"]
-    words += ["settings.log.every=1", "settings.log.evaluate_samples=4", "stop={}"]
+    words += ["settings.log.every=1", "settings.log.evaluate_samples=4", "stop.repetition.above=2"]
     words += ["warm_start.temperatures=[1]"]
     grids = {"g_steps": [1], "d_steps": [1], "lambda_adversarial": [0.5, 2.0]}
     search = ", ".join(f"method.{key}: {{grid: {values}}}" for key, values in grids.items())
