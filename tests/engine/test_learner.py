@@ -157,15 +157,15 @@ def test_init_from_takes_the_networks_it_is_told(tmp_path):
     store.save(1, {"identity": {"vocabulary": "12"}, "learners": states})
 
     _, players = build(World.local(), Case(Captioner, tiny))
-    initialise_from(str(tmp_path), ("generator",), players, "12")
+    initialise_from(str(tmp_path), ("generator",), players, {"vocabulary": "12"})
     generator, discriminator = (players.learners[n] for n in ("generator", "discriminator"))
     for network in (generator.network, generator.average):
         assert all((p == 0.5).all() for p in network.parameters())
     assert not any((p == 0.5).all() for p in discriminator.network.parameters())
     with pytest.raises(ValueError, match="vocabulary"):
-        initialise_from(str(tmp_path), None, players, "13")
+        initialise_from(str(tmp_path), None, players, {"vocabulary": "13"})
     with pytest.raises(ValueError, match="'painter'"):
-        initialise_from(str(tmp_path), ("painter",), players, "12")
+        initialise_from(str(tmp_path), ("painter",), players, {"vocabulary": "12"})
 
 
 @pytest.mark.parametrize("kind", [Captioner, ImageGAN, Wasserstein])
