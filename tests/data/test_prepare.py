@@ -423,7 +423,7 @@ def test_the_share_of_unknown_words_is_said_for_each_split(
     folder.mkdir()
     said = {"train": ["a red bird", "a red red dog"], "val": ["a blue bird", "A blue, blue cat!"]}
     rows = ["image,caption,split"]
-    for i, (split, text) in enumerate((split, t) for split in said for t in said[split]):
+    for i, (split, text) in enumerate((name, t) for name in said for t in said[name]):
         (folder / f"{i}.jpg").write_bytes(picture(i))
         rows.append(f'{i}.jpg,"{text}",{split}')
     (folder / "captions.csv").write_text("\n".join(rows))
