@@ -150,3 +150,13 @@ def test_any_dataset_takes_lines_of_a_style(
     assert "odd.txt: no line of words for style odd" in said
     said = refusal(capsys, tmp_path / "x", *flickr8k, "--lines", "odd", tmp_path / "no.txt")
     assert "no.txt does not exist" in said
+
+
+def test_an_open_quote_eats_no_captions(tmp_path: Path) -> None:
+    path = tmp_path / "captions.txt"
+    rows = ["image,caption", 'a.jpg,"one, ""two"" ."', 'b.jpg,"three', "c.jpg,four"]
+    path.write_text("\n".join(rows))
+    with pytest.raises(ValueError, match=r"captions\.txt: the row from line 3 on: unexpected end"):
+        list(read_captions(path))
+    path.write_text("\n".join(rows[:2]))
+    assert list(read_captions(path)) == [("a.jpg", 'one, "two" .')]

@@ -48,6 +48,16 @@ def test_a_table_alone_finds_its_images(tmp_path: Path, capsys: Captured) -> Non
     assert split.image_bytes(2) == picture(0)
 
 
+def test_an_open_quote_eats_no_rows(tmp_path: Path, capsys: Captured) -> None:
+    write_images(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
+    for name, sign in (("t.csv", ","), ("t.tsv", "\t")):
+        path = tmp_path / name
+        rows = [("image", "caption"), ("a.jpg", "one"), ("b.jpg", '"two'), ("c.jpg", "three")]
+        path.write_text("\n".join(sign.join(row) for row in rows))
+        said = refusal(capsys, tmp_path / "x", "folder", path, *ALL_TRAIN)
+        assert f"{name}: the row from line 3 on: unexpected end of data; text in quotes" in said
+
+
 def test_keys_do_not_tell_where_a_table_lies(tmp_path: Path) -> None:
     for name in ("here", "there"):
         write_images(tmp_path / name, ["a.jpg", "sub/b.jpg"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distgan.data.importers.pickles import load_plain
+from distgan.data.importers.tables import QUOTES
 
 _TABLE = re.compile(r"(?P<name>[^|]+)\|\s*\d+\s*(?:\||\s)(?P<text>.*)$")
 _TOKENS = re.compile(r"(?P<name>[^#\t]+)(?:#[^\t]*)?\t(?P<text>.*)$")
@@ -34,11 +35,7 @@ def read_captions(path: Path) -> Iterator[tuple[str, str]]:
     text = path.read_text("utf-8-sig")
     head = text.partition("\n")[0].strip()
     if head.replace(" ", "") == "image,caption":
-        for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
-            if number > 1 and row:
-                if len(row) < 2:
-                    raise ValueError(f"{path}: line {number} is not `image,caption`: {row}")
-                yield row[0].strip(), ",".join(row[1:])
+        yield from _of_two_columns(path, text)
         return
     lines = text.splitlines()
     if head.replace(" ", "") == "image_name|comment_number|comment":
@@ -56,6 +53,20 @@ def read_captions(path: Path) -> Iterator[tuple[str, str]]:
             yield found["name"].strip(), found["text"]
         elif line.strip():
             raise ValueError(f"{path}: line {number} is not {wanted}: {line!r}")
+
+
+def _of_two_columns(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    rows = csv.reader(io.StringIO(text), strict=True)
+    line = 0  # the last of the rows that were read
+    try:
+        for row in rows:
+            if line > 0 and row:
+                if len(row) < 2:
+                    raise ValueError(f"{path}: line {line + 1} is not `image,caption`: {row}")
+                yield row[0].strip(), ",".join(row[1:])
+            line = rows.line_num
+    except csv.Error as error:
+        raise ValueError(f"{path}: the row from line {line + 1} on: {error}; {QUOTES}") from error
 
 
 def read_names(path: Path) -> list[str]:

@@ -8,6 +8,7 @@ others become facts of the image.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -24,6 +25,8 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 Numbered = tuple[int, dict[str, Any]]
 """A line's number in its file, and the row's values by column."""
+
+QUOTES = 'text in quotes ends with one, and has those within it doubled: "a ""small"" dog"'
 
 _DELIMITERS = ",\t;|"
 _NUMBERED = re.compile(r"(caption|text|sentence)_?\d+$")
@@ -186,10 +189,13 @@ def rows_of(path: Path) -> Iterator[Numbered]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[Numbered]:
-    lines = text.splitlines(keepends=True)
-    rows = csv.reader(lines, delimiter=_delimiter(lines[0] if lines else ""), skipinitialspace=True)
+    lines = io.StringIO(text, newline="")  # only line ends part lines, not U+2028 and the like
+    delimiter = _delimiter(text.partition("\n")[0])
+    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    line = 0  # the last of the rows that were read
     try:
         header = [name.strip() for name in next(rows, [])]
+        line = rows.line_num
         if len(set(header)) < len(header):
             raise ValueError(f"{path}: a column occurs twice: {header}")
         for fields in rows:
@@ -198,10 +204,11 @@ def _csv_rows(path: Path, text: str) -> Iterator[Numbered]:
                     f"{path}: line {rows.line_num} has {len(fields)} columns, the first line "
                     f"{len(header)} ({', '.join(header)}): {fields!r:.120}"
                 )
+            line = rows.line_num
             if any(fields):
-                yield rows.line_num, dict(zip(header, fields, strict=True))
+                yield line, dict(zip(header, fields, strict=True))
     except csv.Error as error:
-        raise ValueError(f"{path}: line {rows.line_num}: {error}") from error
+        raise ValueError(f"{path}: the row from line {line + 1} on: {error}; {QUOTES}") from error
 
 
 def _delimiter(header: str) -> str:
