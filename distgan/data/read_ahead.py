@@ -45,7 +45,8 @@ class ReadAhead:
         self._busy = 0  # requests under way
 
     def expect(self, extents: Sequence[Extent]) -> None:
-        """Each will be read once for every time it is announced, in about this order."""
+        """Each will be read, or given up by `forget`, once for every time it is announced, in
+        about this order."""
         with self._lock:
             for extent in extents:
                 self._wanted[extent] += 1
@@ -62,23 +63,36 @@ class ReadAhead:
             if fetched is None and self._wanted[extent]:
                 self._take_from_waiting(extent)
         if fetched is None:
-            with self._lock:
-                self._forget(extent)
+            self._let_go(extent)
             return read_now(extent)
         try:
             data = fetched.data.result()
             start = extent.offset - fetched.first
             return data[start : start + extent.size]
         finally:
-            with self._lock:
-                self._forget(extent)
-            self._pump()
+            self._let_go(extent)
+
+    def forget(self, extent: Extent) -> None:
+        """What was announced will not be read after all, this once."""
+        with self._lock:
+            fetched = self._fetched.get(extent)
+            if fetched is None and self._wanted[extent] == 1:
+                self._take_from_waiting(extent)
+        if fetched is None:
+            self._let_go(extent)
+        else:  # what is under way is held until it has come
+            fetched.data.add_done_callback(lambda _: self._let_go(extent))
 
     def close(self) -> None:
         """Let go of everything; requests under way end by themselves."""
         with self._lock:
             self._queue.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _let_go(self, extent: Extent) -> None:
+        with self._lock:
+            self._forget(extent)
+        self._pump()
 
     def _forget(self, extent: Extent) -> None:
         self._wanted[extent] -= 1
@@ -111,12 +125,13 @@ class ReadAhead:
     def _pump(self) -> None:
         """Begin what the bounds allow."""
         with self._lock:
-            while self._queue and self._busy < REQUESTS:
+            while self._queue:
                 extent = self._queue[0]
                 if not self._is_waiting(extent):
                     self._queue.popleft()  # read already, or fetched with a neighbour
                     continue
-                if self._held and self._held + extent.size > self.most_bytes:
+                full = self._held and self._held + extent.size > self.most_bytes
+                if full or self._busy >= REQUESTS:
                     return
                 self._queue.popleft()
                 self._begin(self._with_neighbours(extent))

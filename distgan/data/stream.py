@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from distgan.data.damage import TooManyBadSamples
 from distgan.data.device_images import FILE_BYTES, DeviceDecoder
-from distgan.data.folder import Read, read_now
+from distgan.data.folder import Extent, Read, read_now
 from distgan.data.order import DIGEST_BITS, Lap, Order, Shuffling, digest, fingerprints
 from distgan.data.read_ahead import ReadAhead
-from distgan.data.sources import FILE, Source
+from distgan.data.sources import FILE, Item, Source
 from distgan.data.substitutes import Fault, usable
 
 Batch = dict[str, Any]
@@ -265,7 +265,7 @@ class Reader(Dataset[Any]):
         read = self._look_ahead([position for position, _ in share])
         samples, items, faults = [], [], []
         for position, item in share:
-            used, sample, found = usable(self.source, self.order, position, item, read)
+            used, sample, found = self._usable(position, item, read)
             faults += found
             items.append(used)
             samples.append(sample)
@@ -281,6 +281,19 @@ class Reader(Dataset[Any]):
         batch["weight"] = torch.full((len(share),), 1 / self.rows, dtype=torch.float64)
         batch["key"] = [self.source.key(item) for item in items]
         return Loaded(batch, tuple(item for _, item in share), tuple(faults))
+
+    def _usable(self, position: int, item: int, read: Read) -> tuple[int, Item, list[Fault]]:
+        asked = []
+
+        def noted(extent: Extent) -> bytes:
+            asked.append(extent)
+            return read(extent)
+
+        found = usable(self.source, self.order, position, item, noted)
+        extent = self.source.extent(item)
+        if self._ahead is not None and extent is not None and extent not in asked:
+            self._ahead.forget(extent)  # found damaged without its file
+        return found
 
     def close(self) -> None:
         """End the threads that read ahead."""
