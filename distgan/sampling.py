@@ -79,7 +79,10 @@ def keep_likeliest(logits: Tensor, sampling: Sampling) -> None:
 
 
 def pick(weights: Weights, row: Tensor, uniform: Tensor) -> Tensor:
-    """The words (S,) that `uniform` (S,) float64 draws from rows `row` (S,)."""
+    """The words (S,) that `uniform` (S,) float64 draws from rows `row` (S,).
+
+    Rows of weights that are not finite give some word all the same: the loss tells of them.
+    """
     target = uniform * weights.total[row]
     place = torch.searchsorted(weights.bins[row], target[:, None], right=True)[:, 0]
     place = place.clamp_max(weights.bins.shape[1] - 1)
@@ -88,7 +91,7 @@ def pick(weights: Weights, row: Tensor, uniform: Tensor) -> Tensor:
     last = torch.searchsorted(sums, sums[:, -1:].contiguous())[
         :, 0
     ]  # the bin's last word that has any weight
-    return place * BIN + torch.minimum(inside, last)
+    return (place * BIN + torch.minimum(inside, last)).clamp_max(weights.words.shape[1] - 1)
 
 
 def choose(

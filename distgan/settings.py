@@ -160,7 +160,11 @@ def _converted(value: Any, hint: Any, default: Any, key: str) -> Any:
             parts = zip(value, inner, strict=True)
             return tuple(_converted(v, h, None, f"{key}[{i}]") for i, (v, h) in enumerate(parts))
     if origin is dict and isinstance(value, dict):
-        return {str(k): _converted(v, arguments[1], None, f"{key}.{k}") for k, v in value.items()}
+        given = {str(k): v for k, v in value.items()}
+        below = default or {}
+        return below | {
+            k: _converted(v, arguments[1], below.get(k), f"{key}.{k}") for k, v in given.items()
+        }
     if type(value) is hint or (type(value) is int and hint in (float, str)):
         return hint(value)
     raise ValueError(f"{key} must be {_in_words(hint)}, got {value!r}")

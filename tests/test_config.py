@@ -9,11 +9,13 @@ from typing import Literal
 import pytest
 
 from distgan.config import (
+    BackendConfig,
     CheckpointConfig,
     Config,
     DataConfig,
     EngineConfig,
     OptimizerConfig,
+    changed,
     load_config,
     save_config,
 )
@@ -190,3 +192,10 @@ def test_paths_become_absolute_and_words_stay(file: Path, tmp_path: Path) -> Non
     assert (config.out, config.init_from) == (str(tmp_path / "runs"), None)
     assert with_absolute_paths(load(file, "data.style=positive"), tmp_path).data.style == "positive"
     assert with_absolute_paths(config, Path("/elsewhere")) == config
+
+
+def test_changes_join_what_a_mapping_holds_already(file: Path) -> None:
+    config = load(file, "engine.networks={generator: {backend: ddp}}")
+    also = changed(config, {"engine.networks.critic.zero": 1, "engine.networks.generator.zero": 2})
+    assert also.engine.networks["generator"] == BackendConfig(backend="ddp", zero=2)
+    assert also.engine.networks["critic"] == BackendConfig(zero=1)

@@ -251,6 +251,13 @@ def test_choose_inverts_the_distribution() -> None:
     assert choose(logits.double(), uniform).tolist() == [[2, 2, 4, 4]]
 
 
+def test_a_network_gone_wrong_still_gives_words() -> None:
+    """So that the loss is what tells of it, with the update and the samples."""
+    for wrong in (math.nan, math.inf, -math.inf):
+        words = choose(torch.full((2, 300), wrong), torch.tensor([[0.1, 0.99]] * 2).double())
+        assert ((words >= 0) & (words < 300)).all()
+
+
 def test_samples_follow_the_distribution_and_never_hold_barred_words() -> None:
     captioner, many = tiny_captioner(8), 4000
     regions = torch.randn(1, K, D, dtype=torch.float64)

@@ -199,8 +199,8 @@ class Learner:
         for group, settings in zip(self.optimizer.param_groups, own, strict=True):
             group.update(settings)  # those of this run's config, which may have changed
         self.updates = state["updates"]
-        if self.average is not None and state["average"] is not None:
-            self.average.load_state_dict(state["average"])
+        if self.average is not None:  # which a checkpoint made without one starts from its weights
+            self.average.load_state_dict(state["average"] or state["network"])
 
 
 def build_optimizer(

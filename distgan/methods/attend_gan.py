@@ -99,6 +99,8 @@ class AttendGAN:
         self.pool = CaptionPool(self.config.pool, self.config.generator.max_length, world)
         self.lessons = CriticLessons(self.config, self.corpora, self.captioner, self.pool)
         self.validation = Validation(self.corpora, config.log.evaluate_samples)
+        if config.log.evaluate_every:
+            self.validation.check()
         self._first_numbers: dict[str, float] = {}
 
     @property

@@ -46,6 +46,10 @@ class Validation:
         split, names = self.corpora.styled.split(SPLIT), self.corpora.styles
         return {n: Task.choose(split, names[n], self.samples) for n in self.corpora.asked}
 
+    def check(self) -> None:
+        """A ValueError where there is nothing to measure on."""
+        assert self.tasks
+
     @cached_property
     def _images(self) -> dict[int, Tensor]:
         """This rank's share of each task's images, uint8 (rows, 3, S, S)."""

@@ -146,6 +146,15 @@ def test_other_weights_to_start_from_replace_the_average_too():
     assert torch.equal(learner.average.weight, torch.ones(2, 3))
 
 
+def test_an_average_that_a_checkpoint_lacks_starts_from_its_weights():
+    plain = one_layer(SGD)
+    push(plain, 1.0)
+    learner = one_layer(replace(SGD, ema=0.99))
+    learner.load_state_dict(plain.state_dict())
+    for name, value in plain.network.state_dict().items():
+        assert torch.equal(learner.average.state_dict()[name], value)
+
+
 def test_init_from_takes_the_networks_it_is_told(tmp_path):
     tiny = TinyConfig(generator=OptimizerConfig(ema=0.9))
     _, source = build(World.local(), Case(Captioner, tiny))

@@ -16,7 +16,7 @@ from distgan.engine.checkpoint import find, graft, load
 from distgan.engine.world import World
 from distgan.methods.attend_gan import AttendGAN
 from distgan.methods.captioning import load as load_captioner
-from distgan.methods.training import evaluate, plan, train
+from distgan.methods.training import check, evaluate, plan, train
 
 LOCAL = World.local()
 SAMPLES = ("log.evaluate_samples=5",)
@@ -85,12 +85,13 @@ def test_ranks_share_the_work_and_agree(shapes: Path) -> None:
     assert all(found == alone for found in run_on_ranks(2, measure, shapes))
 
 
-def test_a_dataset_without_held_out_images_is_refused(plain: Path, shapes: Path) -> None:
-    config = tiny(plain, f"data.styled={shapes}")
-    method = AttendGAN(config, LOCAL)
-    method.corpora.styled = method.corpora.dataset
-    with pytest.raises(ValueError, match=r"log.evaluate_every needs a split 'val'; .* has train"):
-        method.evaluate()
+def test_a_dataset_without_held_out_images_is_refused_before_anything_starts(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distgan.methods.caption_validation.SPLIT", "dev")
+    check(tiny(shapes), 1)
+    with pytest.raises(ValueError, match=r"log.evaluate_every needs a split 'dev'; .* has train"):
+        check(tiny(shapes, "log.evaluate_every=2"), 1)
 
 
 def test_until_stops_and_a_graft_goes_on_in_the_same_bits(shapes: Path, tmp_path: Path) -> None:
