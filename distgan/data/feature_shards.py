@@ -198,8 +198,8 @@ class ShardFile:
             raise ValueError(f"{where}: damaged: its checksums are cut")
         self._sums = np.frombuffer(sums, dtype="<i8")
         if not self.folder.remote:
-            path = Path(self.folder.place) / self.name
-            self._mapped = np.memmap(path, dtype=np.uint8, mode="r")
+            assert self.folder.local is not None
+            self._mapped = np.memmap(self.folder.local / self.name, dtype=np.uint8, mode="r")
         self._layout = layout
         return layout
 

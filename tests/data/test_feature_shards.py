@@ -102,6 +102,8 @@ def test_features_are_read_from_any_storage(
     out = made(dataset)
     expected = stored(dataset)
     assert torch.equal(stored(dataset, str(out)), expected)
+    assert torch.equal(stored(dataset, out.as_uri()), expected)
+    assert torch.equal(stored(Dataset.open(Path(dataset.path).as_uri())), expected)
     monkeypatch.setattr(dataset.folder, "remote", True)  # by offset, without a memory map
     assert torch.equal(stored(dataset), expected)
     rows = load_file(out / "train-000001.safetensors")["features"]
