@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,35 @@ def test_columns_of_parquet_are_chosen_or_asked_for(tmp_path: Path, capsys: Capt
     assert "'url' is string, not images' bytes; nothing is downloaded" in said
     pq.write_table(rows.drop_columns(["image"]), path)
     assert "0 columns hold images (none; columns: caption_0 string" in refusal(capsys, out, *words)
+
+
+def test_cells_that_json_cannot_hold(tmp_path: Path, capsys: Captured) -> None:
+    """Dates and decimals become text, bytes are dropped, whichever form the dataset has."""
+    cells = {
+        "taken": pa.array([date(2020, 1, 2)]),
+        "at": pa.array([datetime(2020, 1, 2, 3, 4)]),
+        "price": pa.array([Decimal("1.50")]),
+        "seen": pa.array([[{"on": date(2021, 1, 1)}, None]]),
+        "thumb": pa.array([b"raw"]),
+        "nested": pa.array([{"deep": b"raw"}]),
+    }
+    facts = {"taken": "2020-01-02", "at": "2020-01-02T03:04:00", "price": "1.50"}
+    facts |= {"seen": [{"on": "2021-01-01"}, None]}
+    rows = table(0, 1, caption=["a"])
+    for name, values in cells.items():
+        rows = rows.append_column(name, values)
+    pq.write_table(rows, tmp_path / "train.parquet")
+    write_images(tmp_path / "set", ["a.jpg"])
+    rows = pa.table({"file_name": ["a.jpg"], "text": ["a"]} | cells)
+    pq.write_table(rows, tmp_path / "set" / "metadata.parquet")
+    asked = ("--image-column", "image"), ("--fractions", 1, 0, 0)
+    for place, words in zip(("train.parquet", "set"), asked, strict=True):
+        dataset = prepared(tmp_path / f"of_{place}", "huggingface", tmp_path / place, *words)
+        assert facts.items() <= dataset.split("train").facts(0).items()
+        assert not {"thumb", "nested"} & set(dataset.split("train").facts(0))
+        said = capsys.readouterr().out
+        assert "dropped 2: facts that are no text, number, date or list: " in said
+        assert "thumb (bytes)" in said and "nested (bytes)" in said
 
 
 def test_rows_without_a_usable_picture_are_named(tmp_path: Path, capsys: Captured) -> None:

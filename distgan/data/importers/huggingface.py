@@ -30,6 +30,7 @@ from distgan.data.importers.tables import (
     Columns,
     Numbered,
     describe,
+    json_facts,
     number_classes,
     rows_of,
 )
@@ -99,6 +100,7 @@ class ImageFolder(ImageFiles):
         for number, row in rows:
             where = f"{path}: line {number}"
             said = describe(row, Columns.choose(row, options, where), where)
+            said.facts = json_facts(said.facts, where, self.report)
             said.name = (folder / said.name).as_posix()
             said.split = split_in(*Path(said.name).parts[:-1]) or _known(said.split)
             yield said

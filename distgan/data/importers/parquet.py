@@ -23,7 +23,13 @@ from distgan.data.importers.found import (
 )
 from distgan.data.importers.joining import ImageFiles
 from distgan.data.importers.options import fractions_of
-from distgan.data.importers.tables import ColumnOptions, Columns, row_captions, row_facts
+from distgan.data.importers.tables import (
+    ColumnOptions,
+    Columns,
+    json_facts,
+    row_captions,
+    row_facts,
+)
 
 _BATCH = 64  # rows looked at together
 
@@ -118,7 +124,7 @@ class ParquetImages(ImageFiles):
         if not captions and not self._unlabelled:
             self.report.drop("images without captions", where)
             return None
-        facts = row_facts(row, columns, where)
+        facts = json_facts(row_facts(row, columns, where), where, self.report)
         if columns.label in classes and "class" in facts:
             facts["class_name"] = classes[columns.label][facts["class"]]
         return extension, captions, facts

@@ -13,9 +13,13 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+from distgan.data.importers.found import Report
 from distgan.data.importers.joining import Described
 from distgan.data.importers.options import SplitOptions, option
 from distgan.data.samples import Caption
@@ -151,6 +155,20 @@ def row_facts(row: dict[str, Any], columns: Columns, where: str) -> dict[str, An
     return facts
 
 
+def json_facts(facts: dict[str, Any], where: str, report: Report) -> dict[str, Any]:
+    """Facts as JSON can hold them, dates and decimals as text; the others are reported.
+
+    Cells of Parquet are more than JSON knows, and what it cannot say would end the writing.
+    """
+    kept = {}
+    for name, value in facts.items():
+        try:
+            kept[name] = _json_value(value)
+        except TypeError as error:
+            report.drop("facts that are no text, number, date or list", f"{where} {name} ({error})")
+    return kept
+
+
 def captions_in(value: Any, style: str | None, where: str) -> list[Caption]:
     """Captions from a string, from {"text", "style"}, or from a list of them."""
     if isinstance(value, str):
@@ -190,7 +208,8 @@ def rows_of(path: Path) -> Iterator[Numbered]:
 
 def _csv_rows(path: Path, text: str) -> Iterator[Numbered]:
     lines = io.StringIO(text, newline="")  # only line ends part lines, not U+2028 and the like
-    delimiter = _delimiter(text.partition("\n")[0])
+    delimiter = _delimiter(lines.readline())
+    lines.seek(0)
     rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     line = 0  # the last of the rows that were read
     try:
@@ -233,6 +252,21 @@ def _present(name: str, use: str, present: Collection[str], where: str) -> str:
     if name not in present:
         raise ValueError(f"{where}: no column {name!r} (--{use}-column); {_has(present)}")
     return name
+
+
+def _json_value(value: Any) -> Any:
+    """TypeError, saying the kind, for bytes and what else JSON cannot hold."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, (Decimal, timedelta, UUID)):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_json_value(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): _json_value(each) for key, each in value.items()}
+    raise TypeError(type(value).__name__)
 
 
 def _says(value: Any) -> bool:
