@@ -55,17 +55,18 @@ def parsed(*words: str) -> Everything:
 
 
 def test_every_kind_of_option() -> None:
-    plain = Everything(images=Path("i"), captions=Path("c"))
+    images, captions, place = (Path(name).absolute() for name in "icp")
+    plain = Everything(images=images, captions=captions)
     assert parsed("i", "--captions", "c") == plain
-    words = "i --captions c --level raw --most 3 --names a b --pair x p 1 --pair y q 2 --switch"
+    words = "i --captions c --level raw --most 3 --names a b --pair x p 1 --pair y /q 2 --switch"
     words += " --no-crop --fractions 0.5 0.25 0.25 --min-joined 0.9"
     assert parsed(*words.split()) == Everything(
-        images=Path("i"),
-        captions=Path("c"),
+        images=images,
+        captions=captions,
         level="raw",
         most=3,
         names=("a", "b"),
-        pairs=(Pair("x", Path("p"), 1), Pair("y", Path("q"), 2)),
+        pairs=(Pair("x", place, 1), Pair("y", Path("/q"), 2)),
         switch=True,
         crop=False,
         fractions=(0.5, 0.25, 0.25),

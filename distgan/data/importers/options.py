@@ -53,7 +53,11 @@ def add_options(parser: argparse.ArgumentParser, options: type[Any]) -> None:
 
 
 def options_from(arguments: argparse.Namespace, options: type[Any]) -> Any:
-    """The options that were given. ValueError, naming key and value, where they are impossible."""
+    """The options that were given. ValueError, naming key and value, where they are impossible.
+
+    Paths become absolute: other processes may read them, on machines of a cluster, from other
+    working folders. Links stay links, whose names say what they are.
+    """
     hints = get_type_hints(options)
     given = vars(arguments)
     return options(**{f.name: _value(given[f.name], hints[f.name]) for f in fields(options)})
@@ -98,14 +102,15 @@ def _several(kinds: tuple[Any, ...]) -> dict[str, Any]:
 def _value(given: Any, hint: Any) -> Any:
     hint = _without_none(hint)
     if get_origin(hint) is not tuple or given is None:
-        return given
+        return given.absolute() if isinstance(given, Path) else given
     first: Any = get_args(hint)[0]
     if not is_dataclass(first):
-        return tuple(given)
+        return tuple(_value(each, first) for each in given)
     kinds = get_type_hints(first)
     read: list[Callable[[str], Any]] = [kinds[each.name] for each in fields(first)]
     return tuple(
-        first(*(kind(word) for kind, word in zip(read, words, strict=True))) for words in given
+        first(*(_value(kind(word), kind) for kind, word in zip(read, words, strict=True)))
+        for words in given
     )
 
 
