@@ -48,6 +48,25 @@ def test_a_table_alone_finds_its_images(tmp_path: Path, capsys: Captured) -> Non
     assert split.image_bytes(2) == picture(0)
 
 
+def test_rows_without_a_caption(tmp_path: Path, capsys: Captured) -> None:
+    """A null is reported as an empty caption is; no column at all is for --unlabelled."""
+    write_images(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
+    table = tmp_path / "t.jsonl"
+    said: tuple[object, ...] = (None, [None, "one"], [{"text": None}, "two"])
+    rows = [{"image": f"{n}.jpg", "caption": c} for n, c in zip("abc", said, strict=True)]
+    table.write_text("\n".join(map(json.dumps, rows)))
+    dataset = prepared(tmp_path / "some", "folder", table, *ALL_TRAIN)
+    assert texts_by_key(dataset)["train"] == {"b": ["one"], "c": ["two"]}
+    report = capsys.readouterr().out
+    assert "dropped 3: captions without words: a.jpg '', b.jpg '', c.jpg ''" in report
+    assert "dropped 1: images without captions (--unlabelled keeps them): a.jpg" in report
+    table.write_text("\n".join(json.dumps({"image": row["image"]}) for row in rows))
+    assert "no caption column" in refusal(capsys, tmp_path / "x", "folder", table, *ALL_TRAIN)
+    words = ("folder", table, *ALL_TRAIN, "--unlabelled", "--lines", "plain", tmp_path / "l.txt")
+    (tmp_path / "l.txt").write_text("a line\n")
+    assert texts_by_key(prepared(tmp_path / "none", *words))["train"] == {"a": [], "b": [], "c": []}
+
+
 def test_an_open_quote_eats_no_rows(tmp_path: Path, capsys: Captured) -> None:
     write_images(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
     for name, sign in (("t.csv", ","), ("t.tsv", "\t")):

@@ -149,6 +149,22 @@ def test_columns_of_parquet_are_chosen_or_asked_for(tmp_path: Path, capsys: Capt
     assert "0 columns hold images (none; columns: caption_0 string" in refusal(capsys, out, *words)
 
 
+def test_parquet_rows_without_a_caption(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "train.parquet"
+    pq.write_table(table(0, 3, text=["one", None, "three"]), path)
+    dataset = prepared(tmp_path / "some", "huggingface", path)
+    assert [c.text for i in range(2) for c in dataset.split("train").captions(i)] == [
+        "one",
+        "three",
+    ]
+    assert "images without captions: train.parquet row 1" in capsys.readouterr().out
+    pq.write_table(table(0, 3, label=[0, 1, 1]), path)
+    assert "no caption column" in refusal(capsys, tmp_path / "x", "huggingface", path)
+    (tmp_path / "l.txt").write_text("a line\n")
+    words = ("huggingface", path, "--unlabelled", "--lines", "plain", tmp_path / "l.txt")
+    assert len(prepared(tmp_path / "none", *words).split("train")) == 3
+
+
 def test_cells_that_json_cannot_hold(tmp_path: Path, capsys: Captured) -> None:
     """Dates and decimals become text, bytes are dropped, whichever form the dataset has."""
     cells = {

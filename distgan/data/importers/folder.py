@@ -44,7 +44,6 @@ class FolderOptions(ColumnOptions):
         ".txt beside each image",
         default=None,
     )
-    unlabelled: bool = option("keep images without captions", default=False)
 
 
 def folder(options: FolderOptions) -> ImageFiles:

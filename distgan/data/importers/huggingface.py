@@ -49,7 +49,6 @@ class HuggingFaceOptions(ColumnOptions):
     """Where the dataset is and which of its columns are which."""
 
     root: Path = option("the dataset's folder, or a single .parquet file", positional=True)
-    unlabelled: bool = option("keep images without captions", default=False)
 
 
 def huggingface(options: HuggingFaceOptions) -> ImageFiles:
@@ -64,7 +63,7 @@ def huggingface(options: HuggingFaceOptions) -> ImageFiles:
     if tables:
         check_shards(tables)
         by_split = [(path, split_of_table(path, root)) for path in tables]
-        return ParquetImages(options, by_split, unlabelled=options.unlabelled)
+        return ParquetImages(options, by_split)
     if any(root.rglob("*.arrow")):
         raise ValueError(
             f"{root} holds .arrow files (`save_to_disk`); write its splits with `to_parquet`"

@@ -43,12 +43,10 @@ class ParquetImages(ImageFiles):
         self,
         options: ColumnOptions,
         tables: Sequence[tuple[Path, str | None]],
-        *,
-        unlabelled: bool,
     ) -> None:
         """`tables` with the split each belongs to; None: `options.fractions` make the splits."""
         super().__init__(options, inputs=fingerprint({}, [path for path, _ in tables]))
-        self._columns, self._unlabelled = options, unlabelled
+        self._columns = options
         self._group: tuple[Path, int, pa.ChunkedArray] | None = None
         self._image_columns: dict[Path, str] = {}
         self._counts: dict[Path, int] = {}  # rows
@@ -121,7 +119,7 @@ class ParquetImages(ImageFiles):
             self.report.drop("images that cannot be decoded", f"{where} ({error})")
             return None
         captions = with_words(row_captions(row, columns, where), where, self.report)
-        if not captions and not self._unlabelled:
+        if not captions and not columns.unlabelled:
             self.report.drop("images without captions", where)
             return None
         facts = json_facts(row_facts(row, columns, where), where, self.report)

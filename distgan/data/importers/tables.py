@@ -70,17 +70,22 @@ class ColumnOptions(SplitOptions):
         default=None,
         metavar="NAME",
     )
+    unlabelled: bool = option("keep images without captions", default=False)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table by their use; None, or none, where there is no such column."""
+    """The columns of a table by their use; None, or none, where there is no such column.
+
+    Without a column of captions a row has none where they may be `unlabelled`.
+    """
 
     image: str | None
     captions: tuple[str, ...]
     style: str | None
     split: str | None
     label: str | None
+    unlabelled: bool
 
     @classmethod
     def choose(cls, present: Collection[str], options: ColumnOptions, where: str) -> Columns:
@@ -98,7 +103,10 @@ class Columns:
         else:
             usual = named("caption")
             captions = (usual,) if usual else tuple(sorted(filter(_NUMBERED.match, present)))
-        return cls(named("image"), captions, named("style"), named("split"), named("class"))
+        return cls(
+            *(named("image"), captions, named("style"), named("split"), named("class")),
+            options.unlabelled,
+        )
 
 
 def read_described(path: Path, options: ColumnOptions) -> list[Described]:
@@ -133,8 +141,8 @@ def describe(row: dict[str, Any], columns: Columns, where: str) -> Described:
 
 
 def row_captions(row: dict[str, Any], columns: Columns, where: str) -> list[Caption]:
-    """The row's captions in its style. ValueError where it has no column for them."""
-    if not columns.captions:
+    """The row's captions in its style. ValueError where it has no column for them but needs it."""
+    if not columns.captions and not columns.unlabelled:
         raise ValueError(f"{where}: no caption column (--caption-column names it); {_has(row)}")
     style = row[columns.style] if columns.style else None
     style = str(style).strip() if _says(style) else None
@@ -170,11 +178,16 @@ def json_facts(facts: dict[str, Any], where: str, report: Report) -> dict[str, A
 
 
 def captions_in(value: Any, style: str | None, where: str) -> list[Caption]:
-    """Captions from a string, from {"text", "style"}, or from a list of them."""
+    """Captions from a string, from {"text", "style"}, or from a list of them.
+
+    A null is an empty caption, which `with_words` leaves out and reports.
+    """
+    if value is None:
+        return [Caption("", style)]
     if isinstance(value, str):
         return [Caption(value, style)]
-    if isinstance(value, dict) and isinstance(value.get("text"), str):
-        return [Caption(value["text"], value.get("style", style))]
+    if isinstance(value, dict) and isinstance(value.get("text", 0), str | None):
+        return [Caption(value["text"] or "", value.get("style", style))]
     if isinstance(value, (list, tuple)):
         return [caption for each in value for caption in captions_in(each, style, where)]
     raise ValueError(f"{where}: no caption: {value!r:.80}")
