@@ -80,7 +80,7 @@ class ImageFolder(ImageFiles):
         images = image_files(options.root)
         super().__init__(options, inputs=fingerprint(images, metadata))
         described = [said for path in metadata for said in self._described(options, path)]
-        number_classes(described)
+        number_classes(said.facts for said in described)
         self.report.say(
             f"found {len(images):,} images, and {len(described):,} rows in "
             f"{', '.join(p.relative_to(options.root).as_posix() for p in metadata)}"

@@ -120,7 +120,7 @@ def read_described(path: Path, options: ColumnOptions) -> list[Described]:
         described.append(describe(row, chosen[names], f"{path}: line {line}"))
     if not described:
         raise ValueError(f"{path}: no rows")
-    number_classes(described)
+    number_classes(said.facts for said in described)
     return described
 
 
@@ -201,9 +201,9 @@ def class_facts(label: Any, where: str) -> dict[str, Any]:
     return {"class": int(text)} if text.lstrip("-").isdecimal() else {"class_name": text}
 
 
-def number_classes(described: Iterable[Described]) -> None:
+def number_classes(facts_of_all: Iterable[dict[str, Any]]) -> None:
     """Give classes that only have a name their number, in the order of the alphabet."""
-    unnumbered = [d.facts for d in described if "class_name" in d.facts and "class" not in d.facts]
+    unnumbered = [f for f in facts_of_all if "class_name" in f and "class" not in f]
     numbers = {name: n for n, name in enumerate(sorted({f["class_name"] for f in unnumbered}))}
     for facts in unnumbered:
         facts["class"] = numbers[facts["class_name"]]
