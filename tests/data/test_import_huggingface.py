@@ -165,6 +165,22 @@ def test_parquet_rows_without_a_caption(tmp_path: Path, capsys: Captured) -> Non
     assert len(prepared(tmp_path / "none", *words).split("train")) == 3
 
 
+def test_classes_of_parquet(tmp_path: Path, capsys: Captured) -> None:
+    """-1 is Hugging Face's mark of no class; names without numbers get them by the alphabet."""
+    path = tmp_path / "train.parquet"
+    pq.write_table(table(0, 4, text=["a"] * 4, label=[-1, 1, 2, 0]), path)
+    split = prepared(tmp_path / "numbers", "huggingface", path).split("train")
+    said = capsys.readouterr().out
+    assert "class numbers outside the 2 names: train.parquet row 0: -1, train" in said
+    facts = [split.facts(i) for i in range(4)]
+    assert [f.get("class") for f in facts] == [None, 1, None, 0]
+    assert [f.get("class_name") for f in facts] == [None, "dog", None, "cat"]
+    rows = table(0, 3, text=["a"] * 3, label=["owl", "ant", "owl"])
+    pq.write_table(rows.replace_schema_metadata(None), path)
+    split = prepared(tmp_path / "names", "huggingface", path).split("train")
+    assert [split.facts(i)["class"] for i in range(3)] == [1, 0, 1]
+
+
 def test_cells_that_json_cannot_hold(tmp_path: Path, capsys: Captured) -> None:
     """Dates and decimals become text, bytes are dropped, whichever form the dataset has."""
     cells = {

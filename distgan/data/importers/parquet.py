@@ -27,6 +27,7 @@ from distgan.data.importers.tables import (
     ColumnOptions,
     Columns,
     json_facts,
+    number_classes,
     row_captions,
     row_facts,
 )
@@ -60,6 +61,7 @@ class ParquetImages(ImageFiles):
             for each in self._rows(path, split or "all"):
                 found[split or split_by_name(each.key, fractions)].append(each)
         self._check_kept(found)
+        number_classes(each.facts for samples in found.values() for each in samples)
         self.place(found)
 
     def image(self, found: Found) -> tuple[bytes, str]:
@@ -124,8 +126,15 @@ class ParquetImages(ImageFiles):
             return None
         facts = json_facts(row_facts(row, columns, where), where, self.report)
         if columns.label in classes and "class" in facts:
-            facts["class_name"] = classes[columns.label][facts["class"]]
+            facts |= self._named_class(facts.pop("class"), classes[columns.label], where)
         return extension, captions, facts
+
+    def _named_class(self, number: int, names: Sequence[str], where: str) -> dict[str, Any]:
+        """A class and its name; nothing for -1, which is how rows without a class are written."""
+        if 0 <= number < len(names):
+            return {"class": number, "class_name": names[number]}
+        self.report.drop(f"class numbers outside the {len(names)} names", f"{where}: {number}")
+        return {}
 
     def _bytes(self, path: Path, row: int) -> bytes:
         """The image of a row; the rows stored together with it stay in memory."""
