@@ -7,6 +7,7 @@ bytes. Local ones are mapped into memory, others read by offset.
 from __future__ import annotations
 
 import json
+import logging
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distgan.data.damage import DamagedSample
+from distgan.data.damage import DamagedSample, TooManyBadSamples
 from distgan.data.dataset import Dataset, Split
 from distgan.data.feature_manifest import (
     FOLDER,
@@ -36,6 +37,8 @@ _NAMES = {torch.bfloat16: "BF16", torch.float32: "F32"}  # in a safetensors head
 _LENGTH = 8  # bytes of a safetensors file that say how long its header is
 _READS_TOGETHER = 16  # rows of a remote shard
 
+_log = logging.getLogger(__name__)
+
 
 class FeatureShards:
     """The feature shards of one dataset. Use `FeatureShards.open`."""
@@ -47,18 +50,20 @@ class FeatureShards:
         self.manifest = parse_feature_manifest(text, where)
 
     @classmethod
-    def open(cls, dataset: Dataset, given: str) -> FeatureShards:
+    def open(cls, dataset: Dataset, given: str, *, allow_damage: bool = False) -> FeatureShards:
         """Features by their name in the dataset's folder, or by the path of a folder.
 
         ValueError naming what is wrong: none there, made from another dataset, shards missing or
-        cut.
+        cut. `allow_damage` leaves missing and cut shards to the readers of their rows.
         """
         if "/" in given:
             opened = cls._open_at(dataset, given, Folder(given), "")
         else:
             prefix = f"{FOLDER}/{given}/"
             opened = cls._open_at(dataset, f"{dataset.path}/{prefix[:-1]}", dataset.folder, prefix)
-        opened._check_files()
+        opened._check_dataset()
+        if not allow_damage:
+            opened._check_files()
         return opened
 
     @classmethod
@@ -70,12 +75,14 @@ class FeatureShards:
             )
         return cls(dataset, place, folder, prefix)
 
-    def _check_files(self) -> None:
+    def _check_dataset(self) -> None:
         if self.manifest.recipe.dataset != self.dataset.digest:
             raise ValueError(
                 f"{self.place} was made from another dataset than {self.dataset.path}, or from "
                 "another state of it"
             )
+
+    def _check_files(self) -> None:
         sizes = {f"{self.prefix}{shard.name}": shard.size for shard in self.manifest.shards}
         wrong = self.folder.wrong_sizes(sizes)
         if wrong:
@@ -100,29 +107,63 @@ class FeatureShards:
         max_bad_samples: int = 0,
     ) -> StoredFeatures:
         """The features of every image of a split. ValueError when they are not all there, or
-        too many of their images could not be read."""
+        too many of their images could not be read, or lie in what is lost of their shards."""
         rows = self.manifest.splits.get(split.name, 0)
         if rows != len(split):
             raise ValueError(
                 f"{self.place} has features of {rows} images of split {split.name!r}, which has "
                 f"{len(split)}; it has {self.manifest.splits}"
             )
-        bad = self.manifest.bad.get(split.name, {})
+        lost = {} if max_bad_samples == 0 else self._lost(split)  # with 0, `open` has looked
+        bad = self.manifest.bad.get(split.name, {}) | lost
         if len(bad) > max_bad_samples:
             raise ValueError(
                 f"{self.place}: {len(bad)} bad images of split {split.name!r} are more than "
                 f"data.max_bad_samples={max_bad_samples}: {'; '.join(list(bad.values())[:10])}"
             )
-        return StoredFeatures(self, split, device=device, dtype=dtype)
+        for what in lost.values():
+            _log.warning("features: zeros take the place of %s", what)
+        return StoredFeatures(
+            self, split, device=device, dtype=dtype, bad=bad, max_bad_samples=max_bad_samples
+        )
+
+    def _lost(self, split: Split) -> dict[str, str]:
+        """Rows that missing and cut shards do not hold, by key: judged by sizes alone, so that
+        every rank finds the same before it starts."""
+        lost = {}
+        row_bytes = bytes_of_row(self.manifest)
+        for shard in self.manifest.of_split(split.name):
+            there = self.folder.size(f"{self.prefix}{shard.name}")
+            rows = min(shard.rows, -(-(shard.size - (there or 0)) // row_bytes))  # they are last
+            what = "is missing" if there is None else f"has {there} bytes instead of {shard.size}"
+            for i in range(shard.first + shard.rows - max(0, rows), shard.first + shard.rows):
+                key = split.key(i)
+                lost[key] = str(DamagedSample(shard.name, key, f"the shard {what}"))
+        return lost
 
 
 class StoredFeatures:
-    """The regions (K, D) of every image of a split, read when asked for."""
+    """The regions (K, D) of every image of a split, read when asked for.
+
+    Zeros, as where there is no picture, take the place of those that are damaged, the same on
+    every rank; they are counted and named in `bad`. More than `max_bad_samples` raise
+    TooManyBadSamples. What is known beforehand is counted by every rank, rows whose bytes
+    changed by the rank that reads them.
+    """
 
     def __init__(
-        self, shards: FeatureShards, split: Split, *, device: torch.device, dtype: torch.dtype
+        self,
+        shards: FeatureShards,
+        split: Split,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        bad: dict[str, str],
+        max_bad_samples: int,
     ) -> None:
+        """`bad`: what is known already, by key."""
         self.split, self.device, self.dtype = split, device, dtype
+        self.bad, self.max_bad_samples = dict(bad), max_bad_samples
         manifest = shards.manifest
         self._files = [
             ShardFile(shards.folder, shards.prefix, manifest, shard)
@@ -134,17 +175,46 @@ class StoredFeatures:
     def of(self, ids: Tensor) -> Tensor:
         """Regions (B, K, D) of images `ids` (B,) int64, on the device, in the run's precision.
 
-        DamagedSample for one whose bytes changed.
+        With a bound of 0, DamagedSample for one whose bytes changed, ValueError for a shard that
+        is none.
         """
         read = map if self._threads is None else self._threads.map
-        rows = list(read(self._row, ids.tolist()))
+        rows = [self._sound(row) for row in read(self._row, ids.tolist())]
         K, D, stored = self._files[0].shape
         regions = torch.from_numpy(np.stack(rows)).view(stored).view(len(rows), K, D)
         return regions.to(self.device).to(self.dtype)
 
-    def _row(self, i: int) -> NDArray[np.uint8]:
+    def _row(self, i: int) -> NDArray[np.uint8] | DamagedSample:
         number, row = divmod(i, self._shard_rows)
-        return self._files[number].row(row, self.split.key(i))
+        file, key = self._files[number], self.split.key(i)
+        try:
+            return file.row(row, key)
+        except DamagedSample as error:
+            return error
+        except (ValueError, FileNotFoundError) as error:
+            if self.max_bad_samples == 0:
+                raise
+            return DamagedSample(file.name, key, str(error))
+
+    def _sound(self, row: NDArray[np.uint8] | DamagedSample) -> NDArray[np.uint8]:
+        if not isinstance(row, DamagedSample):
+            return row
+        if self.max_bad_samples == 0:
+            raise row
+        if row.key not in self.bad:
+            self.bad[row.key] = str(row)
+            _log.warning("features: zeros take the place of %s", row)
+        if len(self.bad) > self.max_bad_samples:
+            raise TooManyBadSamples(
+                f"split {self.split.name}: {len(self.bad)} bad images are more than "
+                f"data.max_bad_samples={self.max_bad_samples}: "
+                f"{'; '.join(list(self.bad.values())[:10])}"
+            ) from row
+        return np.zeros(self._files[0].row_bytes, dtype=np.uint8)
+
+
+def bytes_of_row(manifest: FeatureManifest) -> int:
+    return manifest.regions * manifest.channels * DTYPES[manifest.recipe.dtype].itemsize
 
 
 class Layout(NamedTuple):
@@ -162,7 +232,7 @@ class ShardFile:
     ) -> None:
         self.folder, self.name, self.rows = folder, f"{prefix}{shard.name}", shard.rows
         self.shape = (manifest.regions, manifest.channels, DTYPES[manifest.recipe.dtype])
-        self.row_bytes = manifest.regions * manifest.channels * self.shape[2].itemsize
+        self.row_bytes = bytes_of_row(manifest)
         self._sound = np.zeros(shard.rows, dtype=bool)  # rows whose sum was found right
         self._layout: Layout | None = None
         self._sums = np.zeros(0, dtype=np.int64)

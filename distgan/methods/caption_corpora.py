@@ -183,11 +183,10 @@ class Corpora:
         return made
 
     def bad_samples(self) -> list[str]:
-        """The damaged samples this rank met, in streams and where images were encoded."""
+        """The damaged samples this rank met, in streams and among its images' regions."""
         found = [f"{stream.name}: {what}" for stream in self._streams for what in stream.bad]
         for memory in self._features.values():
-            if isinstance(memory, Features):
-                found += [f"features: {what}" for what in memory.bad.values()]
+            found += [f"features: {what}" for what in memory.bad.values()]
         return list(dict.fromkeys(found))
 
     @property

@@ -54,7 +54,8 @@ class FeatureStore:
     def _of_dataset(self, dataset: Dataset) -> FeatureShards:
         if dataset.path not in self._opened:
             try:
-                shards = FeatureShards.open(dataset, self.given)
+                damage = self.config.data.max_bad_samples > 0
+                shards = FeatureShards.open(dataset, self.given, allow_damage=damage)
             except ValueError as error:
                 raise ValueError(f"data.features={self.given}: {error}") from error
             wrong = shards.differences(self._wanted(dataset))

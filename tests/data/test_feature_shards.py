@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from distgan.data.damage import DamagedSample, TooManyBadSamples
 from distgan.data.dataset import Dataset
 from distgan.data.feature_manifest import Dtype, Recipe
-from distgan.data.feature_shards import FeatureShards
+from distgan.data.feature_shards import FeatureShards, StoredFeatures
 from distgan.data.feature_writing import FeaturePiece, WriteFeatures, write_features, write_piece
 from distgan.data.features import Features
 from distgan.data.images import PREPROCESSING
@@ -219,3 +219,69 @@ def test_unreadable_images_are_named_and_bounded(written: Callable[..., Path]) -
     read = shards.of_split(train, device=CPU, dtype=torch.float32, max_bad_samples=1)
     live = Features(train, SIZE, batch_statistics, device=CPU, block=BLOCK, max_bad_samples=1)
     assert torch.equal(read.of(torch.arange(23)), live.of(torch.arange(23)))
+
+
+def tolerant(dataset: Dataset, bound: int) -> StoredFeatures:
+    shards = FeatureShards.open(dataset, "all", allow_damage=True)
+    train = dataset.split("train")
+    return shards.of_split(train, device=CPU, dtype=torch.float32, max_bad_samples=bound)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_zeros_stand_for_damaged_rows_as_far_as_the_bound(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, remote: bool
+) -> None:
+    made(dataset)
+    expected = stored(dataset)
+    monkeypatch.setattr(dataset.folder, "remote", remote)
+    path = Path(dataset.path) / "features/all/train-000001.safetensors"
+    data = bytearray(path.read_bytes())
+    for row in (1, 4):
+        data[len(data) - (ROWS - row) * 24] ^= 1
+    path.write_bytes(data)
+    bounded = tolerant(dataset, 2)
+    for _ in range(2):
+        found = bounded.of(torch.arange(23))
+        assert not found[[9, 12]].any()
+        sound = [i for i in range(23) if i not in (9, 12)]
+        assert torch.equal(found[sound], expected[sound])
+    assert list(bounded.bad) == ["train009", "train012"]
+    assert "train009: its features changed" in bounded.bad["train009"]
+    with pytest.raises(TooManyBadSamples, match=r"2 bad images .*max_bad_samples=1: .*train012"):
+        tolerant(dataset, 1).of(torch.arange(23))
+    with pytest.raises(DamagedSample, match="train009: its features changed"):
+        stored(dataset)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_what_is_lost_of_shards_is_counted_before_anything_is_read(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, remote: bool
+) -> None:
+    made(dataset)
+    expected = stored(dataset)
+    dataset = Dataset.open(dataset.path)  # without open files
+    monkeypatch.setattr(dataset.folder, "remote", remote)
+    folder = Path(dataset.path) / "features/all"
+    cut = folder / "train-000001.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    (folder / "train-000002.safetensors").unlink()
+    lost = [14, 15, *range(16, 23)]
+    bounded = tolerant(dataset, len(lost))
+    assert list(bounded.bad) == [f"train{i:03d}" for i in lost]  # on every rank
+    found = bounded.of(torch.arange(23))
+    assert not found[lost].any() and torch.equal(found[:14], expected[:14])
+    assert list(bounded.bad) == [f"train{i:03d}" for i in lost]
+    with pytest.raises(ValueError, match=r"9 bad images .*max_bad_samples=8.*bytes instead of"):
+        tolerant(dataset, 8)
+    with pytest.raises(ValueError, match=r"train-000002\.safetensors is missing"):
+        FeatureShards.open(dataset, "all")
+
+
+def test_rows_of_a_shard_that_is_none_count_as_damaged(dataset: Dataset) -> None:
+    path = made(dataset) / "train-000001.safetensors"
+    path.write_bytes(struct.pack("<Q", 2) + b"{}" + path.read_bytes()[10:])
+    bounded = tolerant(dataset, ROWS)
+    assert not bounded.of(torch.arange(23))[8:16].any() and len(bounded.bad) == ROWS
+    assert "train008: " in bounded.bad["train008"] and "header" in bounded.bad["train008"]
+    with pytest.raises(TooManyBadSamples, match="8 bad images"):
+        tolerant(dataset, ROWS - 1).of(torch.arange(23))

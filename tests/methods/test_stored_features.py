@@ -139,3 +139,24 @@ def test_the_command_makes_the_same_bytes_with_any_number_of_processes(
         )
         assert f"made: {out}" in done.stdout and f"data.features={out}" in done.stdout
         assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
+
+
+def test_a_damaged_row_within_the_bound_is_named_and_the_run_goes_on(
+    shapes: Path, weights: Path, tmp_path: Path
+) -> None:
+    out = made(shapes, weights, "float32", tmp_path / "features")
+    settings = (*FROZEN, f"method.encoder.weights={weights}", f"data.features={out}")
+    split = AttendGAN(tiny(shapes, *settings), World.local()).corpora.album("styled").splits[0]
+    path = sorted(out.glob(f"{split.name}-*.safetensors"))[0]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    method = AttendGAN(tiny(shapes, *settings, "data.max_bad_samples=1"), World.local())
+    last = min(len(split), 64) - 1  # of the first shard
+    assert not method.corpora.regions("styled", torch.tensor([last])).any()
+    assert ["its features changed" in what for what in method.bad_samples()] == [True]
+    path.write_bytes(data[:-4])
+    method = AttendGAN(tiny(shapes, *settings, "data.max_bad_samples=1"), World.local())
+    assert not method.corpora.regions("styled", torch.tensor([last])).any()
+    with pytest.raises(ValueError, match="bytes instead of"):
+        AttendGAN(tiny(shapes, *settings), World.local())
