@@ -33,6 +33,7 @@ from distgan.sweeps.checks import check
 from distgan.sweeps.journal import SWEEP, Journal
 from distgan.sweeps.plan import Sweep, trial_config
 from distgan.sweeps.results import best, rows, write, write_hparams
+from distgan.sweeps.search import trial_count
 
 FAILED, WRONG_INPUT = 1, 2
 MAY_CHANGE = ("trials", "max_concurrent", "max_failures", "max_seconds")
@@ -58,7 +59,6 @@ def main(words: Sequence[str]) -> int:
         except (OSError, RunError) as error:
             print(f"error: {error}", file=sys.stderr)
             return FAILED
-    show(plan, folder)
     if ended:
         return 0
     confirming = f" --confirm {arguments.confirm}" * bool(arguments.confirm)
@@ -115,7 +115,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Sweep, Config, Path]:
 
 
 def reopen(arguments: argparse.Namespace, folder: Path) -> tuple[Sweep, Config, Path]:
-    """A sweep that has begun, with what may change of it changed."""
+    """A sweep that has begun, with what may change of it changed, for later starts too."""
     if not (folder / SWEEP).is_file():
         raise ValueError(f"{folder} is no sweep: it has no {SWEEP}")
     if not arguments.resume and arguments.confirm is None:
@@ -124,21 +124,30 @@ def reopen(arguments: argparse.Namespace, folder: Path) -> tuple[Sweep, Config, 
         if word.partition("=")[0] not in MAY_CHANGE:
             raise ValueError(f"{word}: of a sweep that has begun only {', '.join(MAY_CHANGE)} may")
     plan = load_settings(folder / SWEEP, arguments.words, Sweep())
+    begun, count = max(Journal(folder).trials, default=-1) + 1, trial_count(plan)
+    if count < begun:
+        raise ValueError(f"trials={plan.trials}: {begun} trials have begun, say at least that many")
+    fresh = folder / f"{SWEEP}.new"
+    save_settings(plan, fresh)
+    fresh.replace(folder / SWEEP)
     return plan, load_config(folder / CONFIG, methods=CONFIGS), folder
 
 
 def play(
     arguments: argparse.Namespace, plan: Sweep, base: Config, folder: Path, stop: StopOnSignal
 ) -> bool:
-    """Run what is left; False if it was stopped."""
+    """Run what is left and write the report; False if it was stopped."""
     from distgan.cluster.confirm import confirm
     from distgan.cluster.tune import sweep
 
     ended = sweep(plan, base, folder, should_stop=stop)
     write(Journal(folder), plan, base)
-    if not ended or arguments.confirm is None:
-        return ended
-    return confirm(plan, base, folder, arguments.confirm, should_stop=stop)
+    try:
+        if not ended or arguments.confirm is None:
+            return ended
+        return confirm(plan, base, folder, arguments.confirm, should_stop=stop)
+    finally:
+        show(plan, folder)
 
 
 def show(plan: Sweep, folder: Path) -> None:

@@ -26,6 +26,7 @@ def confirm(
 ) -> bool:
     """Run both on `count` seeds after the base's own, each seed with shared stages of its own.
 
+    They lie in `confirm/trial-WINNER/seed-SEED`: a later winner gets runs of its own.
     Writes `confirmed.json` into the sweep's folder; False if stopped before the end. Raises
     ValueError where the sweep has no winner or a run did not finish.
     """
@@ -38,7 +39,7 @@ def confirm(
     seeds = [base.seed + number for number in range(1, count + 1)]
     found: dict[str, list[dict[str, float]]] = {"default": [], "winner": []}
     for seed in seeds:
-        place = folder / "confirm" / f"seed-{seed}"
+        place = folder / "confirm" / f"trial-{winner.number}" / f"seed-{seed}"
         seeded = replace(base, seed=seed)
         points = ({}, winner.settings)
         if not sweep(own, seeded, place, should_stop=should_stop, build=build, points=points):

@@ -92,7 +92,7 @@ def sweep(
     _play(task, journal, start, asker, count, limit, should_stop)
     if curve is not None:
         (folder / CURVE).write_text(json.dumps(ray.get(curve)))
-    return len(journal.trials) == count and all(t.has_ended for t in journal.trials.values())
+    return journal.have_ended(count)
 
 
 def concurrency(plan: Sweep, shared: Config) -> int:
@@ -300,17 +300,18 @@ class Suggest(TuneSearcher):  # type: ignore[misc]
     ) -> None:
         number = self.live.pop(trial_id, None)
         if number is not None:
-            self._tell(number, result)
+            self._tell(number, result, error)
 
     def _has_ended(self, number: int) -> bool:
         return number in self.journal.trials and self.journal.trials[number].has_ended
 
-    def _tell(self, number: int, result: dict[str, Any] | None = None) -> None:
+    def _tell(self, number: int, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial, values = self.journal.trials[number], []
         for objective in self.plan.objectives:
             known = results.series(self.journal, number, objective.metric)
             values += [known[-1][1]] if known else []
-        failed = trial.status == "failed" or (result or {}).get("status") == "failed"
+        # A trial whose process died is told of here before the journal knows.
+        failed = error or "failed" in (trial.status, (result or {}).get("status"))
         complete = len(values) == len(self.plan.objectives) and not failed
         self.asker.tell(number, trial.settings, values if complete else None)
 

@@ -14,6 +14,7 @@ One process, the driver, writes the journal; the runs' folders belong to the tri
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -101,6 +102,10 @@ class Journal:
         )
         return self.trials[number]
 
+    def have_ended(self, count: int) -> bool:
+        """Whether each of the first `count` trials has begun and ended."""
+        return all(n in self.trials and self.trials[n].has_ended for n in range(count))
+
     def lines(self, number: int) -> list[dict[str, Any]]:
         """All logged lines of a trial over its lives, each round once, in order."""
         trial, kept = self.trials[number], list[dict[str, Any]]()
@@ -156,7 +161,7 @@ class Tail:
         if not self.path.exists():
             return []
         with self.path.open("rb") as file:
-            self._follow(self.path.stat().st_ino)
+            self._follow(os.fstat(file.fileno()).st_ino)  # the path may name another by now
             file.seek(self._place)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]

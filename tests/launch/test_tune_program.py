@@ -15,6 +15,7 @@ from distgan.data.shards import WriteOptions, write_dataset
 from distgan.methods import CONFIGS
 from distgan.settings import load_settings
 from distgan.sweeps.checks import check
+from distgan.sweeps.journal import Journal
 from distgan.sweeps.plan import Sweep, trial_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,8 +102,13 @@ def test_a_folder_remembers_its_sweep(program: ModuleType, data: Path, here: Pat
     again = program.prepare(program.parse([str(folder), "--resume", "max_concurrent=1"]))
     assert again[0].max_concurrent == 1 and again[0].search == plan.search
     assert again[1:] == (base, folder)
+    Journal(folder).begin(4, {})
+    program.prepare(program.parse([str(folder), "--resume", "trials=7"]))
+    kept = program.prepare(program.parse([str(folder), "--resume"]))[0]
+    assert (kept.trials, kept.max_concurrent) == (7, 1), "what was changed stays changed"
     for words, line in (
         ([str(folder)], "add --resume to continue it"),
+        ([str(folder), "--resume", "trials=4"], "trials=4: 5 trials have begun"),
         ([str(folder), "--resume", "seed=3"], "of a sweep that has begun only trials"),
         ([str(SHAPES), "--name", "first"], "name=first is in use"),
         ([str(here), "--resume"], "is no sweep"),

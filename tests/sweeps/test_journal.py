@@ -41,6 +41,18 @@ def test_a_trials_lines_run_over_its_lives(tmp_path: Path) -> None:
     assert [line["x"] for line in lines] == [1.0] * 6 + [2.0] * 6
 
 
+def test_a_longer_sweep_ends_with_its_last_trial(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for number in (0, 1, 3):
+        journal.begin(number, {})
+        journal.end(number, "finished", "")
+    assert journal.have_ended(2) and not journal.have_ended(3) and not journal.have_ended(4)
+    journal.begin(2, {})
+    assert not journal.have_ended(4)
+    journal.end(2, "failed", "")
+    assert journal.have_ended(3) and journal.have_ended(4)
+
+
 def test_a_tail_gives_each_round_once_though_the_file_is_written_anew(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     tail = Tail(path)
