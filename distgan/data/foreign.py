@@ -6,7 +6,8 @@ Captions come from the JSON's `captions`, `caption` or `text` (a string, a list 
 has an empty caption, which is found damaged when it is read. `cls` becomes the fact `class`, and
 so does everything else in the JSON under its own name.
 
-Shards belong to the split that their names tell (train-0000.tar, val/00000.tar), or to --split.
+Shards belong to the split that their names tell (train-0000.tar), or else their folders
+(val/data-0000.tar), or to --split; `validation` is `val`.
 Keys that are counted anew in each shard get the shard's name before them.
 
   prepare.py index downloaded_shards
@@ -33,7 +34,8 @@ from distgan.data.shards import describe, text_file
 from distgan.data.tars import Member, members
 from distgan.data.texts import read_lines
 
-_USUAL = re.compile(r"(train|val|valid|validation|dev|test)\d*")  # names of splits
+_USUAL = re.compile(r"(training|train|validation|valid|val|dev|testing|test)(\d*)")  # splits
+_ALIASES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 _CAPTIONS = ("captions", "caption", "text")  # in the JSON, the first that says something
 
 
@@ -113,11 +115,18 @@ def index_shard(path: Path, name: str, split: str) -> list[Row]:
 def split_of(name: str) -> str:
     """The split a shard belongs to by its name: `val-000012.tar` and `val/12.tar` are of val.
 
-    So is `coco-val-12.tar`; a name that tells no usual split is a split's own.
+    So are `coco-val-12.tar`, `validation-12.tar` and `val/data-12.tar`: the nearest name of a
+    usual split counts, the shard's before its folders'. Without any, a shard's name is a
+    split's own, and so is one that tells several.
     """
-    stem = re.sub(r"[-_.]*\d*$", "", Path(name).name.removesuffix(".tar"))
-    usual = [part for part in re.split(r"[-_.]", stem) if _USUAL.fullmatch(part)]
-    return usual[0] if len(usual) == 1 else stem or Path(name).parent.name or "train"
+    path = Path(name)
+    stem = re.sub(r"[-_.]*\d*$", "", path.name.removesuffix(".tar"))
+    for place in (stem, *reversed(path.parent.parts)):
+        found = [_USUAL.fullmatch(part) for part in re.split(r"[-_.]", place.lower())]
+        usual = [_ALIASES.get(each[1], each[1]) + each[2] for each in found if each]
+        if usual:
+            return usual[0] if len(usual) == 1 else stem or path.parent.name
+    return stem or path.parent.name or "train"
 
 
 def _shards(root: Path) -> list[str]:
@@ -166,7 +175,12 @@ def _tell_apart(shards: Iterable[_Shard]) -> None:
             )
     if repeated:
         for each in rows:
-            each["key"] = f"{each['shard'].removesuffix('.tar')}:{each['key']}"
+            each["key"] = f"{prefix_of(each['shard'])}{each['key']}"
+
+
+def prefix_of(shard: str) -> str:
+    """What keys of a shard begin with where shards count theirs anew."""
+    return f"{shard.removesuffix('.tar')}:"
 
 
 def _captions(

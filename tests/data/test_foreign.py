@@ -87,6 +87,15 @@ def test_shards_without_a_name_are_of_train_or_of_their_folder(tmp_path: Path) -
         ("styled-000000.tar", "styled"),
         ("train-val-0.tar", "train-val"),
         ("test_3.tar", "test"),
+        ("val/data-0001.tar", "val"),
+        ("val/00/data-0001.tar", "val"),
+        ("validation-000.tar", "val"),
+        ("Validation/part-000.tar", "val"),
+        ("testing/0.tar", "test"),
+        ("valid2017/shard-1.tar", "val2017"),
+        ("val/train-0.tar", "train"),
+        ("coco_val2014/a-1.tar", "val2014"),
+        ("styles/romantic-0.tar", "romantic"),
     ):
         assert split_of(name) == split
 
@@ -131,6 +140,20 @@ def test_keys_that_start_anew_in_each_shard(tmp_path: Path) -> None:
     data[600] ^= 1
     (tmp_path / "train-1.tar").write_bytes(data)
     assert verify(tmp_path) == ["train-1.tar: train-1:0: the image's bytes changed"]
+
+
+@pytest.mark.parametrize("start", ["at:", "train-0:"])
+def test_keys_with_colons_are_their_own(tmp_path: Path, start: str) -> None:
+    files: dict[str, bytes] = {}
+    for i in range(3):
+        files |= {f"{start}{i}.png": picture(i, kind="PNG"), f"{start}{i}.txt": b"a"}
+    tar(tmp_path / "train-0.tar", files)
+    assert indexed(tmp_path).split("train").key(2) == f"{start}2"
+    path = tmp_path / "train-0.tar"
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    assert verify(tmp_path) == [f"train-0.tar: {start}0: the image's bytes changed"]
 
 
 def test_a_copied_shard_is_no_second_one(tmp_path: Path) -> None:
