@@ -162,11 +162,12 @@ def check_joined(
     joined = sum(name in present for name in named)
     if joined and joined >= min_joined * len(named):
         return
+    wanted = set(named)
     raise ValueError(
         f"{what}: of {len(named):,} images that it names, {joined:,} are among the "
         f"{len(present):,} found (min_joined={min_joined}); "
         f"it names {_examples(n for n in named if n not in present)}; "
-        f"found {_examples(n for n in present if n not in set(named))}; is it the right folder? "
+        f"found {_examples(n for n in present if n not in wanted)}; is it the right folder? "
         "For a part of a dataset lower --min-joined"
     )
 

@@ -213,7 +213,8 @@ def _read(
     figures = {_checked(entry, place)["figure-ID"]: entry for entry in entries}
     if len(figures) < len(entries):
         raise ValueError(f"{place}: {len(entries) - len(figures):,} figures occur twice")
-    return {n: e for n, e in figures.items() if wanted is None or n in set(wanted)}, files
+    kept = figures.keys() if wanted is None else figures.keys() & set(wanted)
+    return {name: entry for name, entry in figures.items() if name in kept}, files
 
 
 def _checked(entry: Any, place: Path) -> dict[str, Any]:
