@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from distgan.data.damage import UnreadableImage
 from distgan.data.feature_shards import verify_features
 from distgan.data.folder import Extent, Folder
+from distgan.data.foreign import prefix_of
 from distgan.data.images import decode, kind_of
 from distgan.data.manifest import (
     INDEX,
@@ -196,7 +197,8 @@ def _damage(folder: Folder, shard: str, row: Row, what: str) -> str | None:
     header, content = member[:BLOCK], member[BLOCK : BLOCK + length]
     if zlib.crc32(content) != row[f"{what}_crc32"]:
         return f"the {what}'s bytes changed"
-    if not header_belongs(header, row["key"].rpartition(":")[2], length):
+    keys = {row["key"], row["key"].removeprefix(prefix_of(shard))}
+    if not any(header_belongs(header, key, length) for key in keys):
         return f"the {what}'s tar header changed"
     if any(member[BLOCK + length :]):
         return f"the padding after the {what} changed"
