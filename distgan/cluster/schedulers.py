@@ -6,6 +6,7 @@ not have: it would silently change nothing. `Generations` works on the runs' own
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from random import Random
 from types import SimpleNamespace
@@ -18,6 +19,8 @@ from distgan.engine.checkpoint import find, graft
 from distgan.sweeps import space
 from distgan.sweeps.journal import GENERATIONS, PERTURBATIONS, Journal
 from distgan.sweeps.plan import Sweep
+
+WORST = -math.inf  # the score of a member that has none
 
 
 class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]
@@ -35,17 +38,29 @@ class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]
             reduction_factor=sweep.asha.factor,
             stop_last_trials=False,
         )
-        self.journal, self.metric_name = journal, objective.metric
+        self.journal, self.metric_name, self.rounds = journal, objective.metric, rounds
 
     def replay(self, number: int, results: Iterable[Mapping[str, Any]]) -> None:
-        """Count what an ended trial of an earlier start has reached."""
-        past = SimpleNamespace(trial_id=f"past-{number}")
-        self.on_trial_add(None, past)
+        """Count what a trial has reached at an earlier start."""
+        past = SimpleNamespace(trial_id=_past(number))
+        super().on_trial_add(None, past)
         for result in results:
             super().on_trial_result(None, past, dict(result))
 
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """What a trial that goes on has reached is its own: its rungs are behind it."""
+        super().on_trial_add(tune_controller, trial)
+        past = _past(int(trial.config["number"]))
+        self._trial_info.pop(past, None)
+        for bracket in self._brackets:
+            for _, recorded in bracket._rungs:
+                if past in recorded:
+                    recorded[trial.trial_id] = recorded.pop(past)
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         decision: str = super().on_trial_result(tune_controller, trial, result)
+        if result["trial_rounds"] >= self.rounds:
+            return str(TrialScheduler.CONTINUE)  # nothing is left to stop
         if decision == TrialScheduler.STOP and not result.get("done"):
             value = result[self.metric_name]
             reason = f"asha: {self.metric_name} {value:.4g} is not enough, round {result['round']}"
@@ -55,6 +70,11 @@ class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         if trial.trial_id in self._trial_info:
             super().on_trial_complete(tune_controller, trial, result)
+
+
+def _past(number: int) -> str:
+    """A trial's name among the rungs until it is started again."""
+    return f"past-{number}"
 
 
 class Generations(FIFOScheduler):  # type: ignore[misc]
@@ -76,7 +96,7 @@ class Generations(FIFOScheduler):  # type: ignore[misc]
             if "settled" in entry:
                 self.settled = entry["settled"]
             else:
-                score = entry["score"]
+                score = WORST if entry["score"] is None else float(entry["score"])
                 self.scores.setdefault(entry["generation"], {})[entry["number"]] = score
 
     @property
@@ -129,14 +149,17 @@ class Generations(FIFOScheduler):  # type: ignore[misc]
             self._settle(tune_controller)
 
     def _record(self, number: int, generation: int, result: Mapping[str, Any]) -> None:
+        """Write a score down, once; a member without a finite objective is among the worst."""
+        scores = self.scores.setdefault(generation, {})
+        if number in scores:
+            return
         objective = self.sweep.objectives[0]
-        if objective.metric not in result:
-            raise ValueError(f"objectives: {objective.metric} was not logged by {number}")
-        score = objective.better(float(result[objective.metric]))
-        if number not in self.scores.setdefault(generation, {}):
-            self.scores[generation][number] = score
-            entry = {"generation": generation, "number": number, "score": score}
-            self.journal.append(GENERATIONS, entry)
+        value = result.get(objective.metric)
+        known = value is not None and math.isfinite(value)
+        scores[number] = objective.better(float(value)) if known else WORST
+        score = scores[number] if known else None
+        entry = {"generation": generation, "number": number, "score": score}
+        self.journal.append(GENERATIONS, entry)
 
     def _settle(self, tune_controller: Any) -> set[int]:
         """If a generation is complete, let the worst take the best's place; who did."""
@@ -145,11 +168,12 @@ class Generations(FIFOScheduler):  # type: ignore[misc]
         present = {number: scores[number] for number in self.trials if number in scores}
         if not self.trials or len(self.trials) < self.size or len(present) < self.size:
             return set()
-        random = Random(f"{self.sweep.seed}/generation {generation}")
-        replaced = space.exploit(present, self.sweep.pbt.quantile, random)
+        # One for each, so that a start that finds some of them replaced draws the same.
+        randoms = {n: Random(f"{self.sweep.seed}/{generation}/{n}") for n in present}
+        replaced = space.exploit(present, self.sweep.pbt.quantile, randoms)
         for loser, donor in replaced.items():
             if self.journal.trials[loser].starts[-1] != self._border(generation):
-                self._replace(generation, loser, donor, random)
+                self._replace(generation, loser, donor, randoms[loser])
         self.settled = generation
         self.journal.append(GENERATIONS, {"settled": generation})
         for number, trial in self.trials.items():

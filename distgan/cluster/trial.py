@@ -83,7 +83,9 @@ class TrialRun(tune.Trainable):  # type: ignore[misc] (ray has no types)
             graft(task.warm, self.run)
         self._tail = Tail(self.run / "metrics.jsonl")
         self._watcher = Watcher(task.sweep.stop, task.first_round)
-        self._lines: deque[Line] = deque()
+        self._lines: deque[Line] = deque(self._tail.read())
+        # What was logged before this start has been judged: it is counted, not told again.
+        self._known = int(self._lines[-1]["round"]) if self._lines else task.first_round
         self._values: dict[str, float] = {}
         self._round = task.first_round
         self._seconds, self._started = float(config["seconds"]), time.monotonic()
@@ -137,9 +139,7 @@ class TrialRun(tune.Trainable):  # type: ignore[misc] (ray has no types)
 
     def _go(self) -> None:
         """Train to the end, or to the end of the generation."""
-        interval, until = self.task.interval, None
-        if interval is not None:
-            until = self.task.first_round + self.generation * interval
+        until = None if self.task.interval is None else self._border(self.generation)
         self._outcome, self._error = None, None
         self._thread = threading.Thread(target=self._train, args=(until,), daemon=True)
         self._thread.start()
@@ -159,17 +159,24 @@ class TrialRun(tune.Trainable):  # type: ignore[misc] (ray has no types)
     def _consider(self, line: Line) -> dict[str, Any] | None:
         """Take a logged line in; a result if Tune should hear of it."""
         self._round = int(line["round"])
-        for objective in self.task.sweep.objectives:
-            value = line.get(objective.metric)
-            if value is not None and math.isfinite(value):
-                self._values[objective.metric] = float(value)
+        self._take_values(line)
         reason = self._watcher.read(line)
         if reason is not None:
             return self._end("stopped", reason)
         first = self.task.sweep.objectives[0].metric
-        if self.task.interval is None and line.get(first) is not None:
-            return self._report()
-        return None
+        if self.task.interval is not None or self._round <= self._known:
+            return None
+        return self._report() if line.get(first) is not None else None
+
+    def _take_values(self, line: Line) -> None:
+        """The objectives as they are now, in a population those of this generation alone."""
+        if self.task.interval is not None and self._round <= self._border(self.generation - 1):
+            return
+        for metric in (each.metric for each in self.task.sweep.objectives):
+            value = line.get(metric, self._values.get(metric))
+            self._values.pop(metric, None)
+            if value is not None and math.isfinite(value):
+                self._values[metric] = float(value)
 
     def _settle(self) -> dict[str, Any]:
         """What to tell when training is over, or over for now."""
@@ -179,12 +186,17 @@ class TrialRun(tune.Trainable):  # type: ignore[misc] (ray has no types)
             return self._end("failed", f"{kind}{self._error}")
         if self._finished:
             return self._end("finished", "")
-        interval = self.task.interval
-        at_border = self._round == self.task.first_round + self.generation * (interval or 0)
-        if interval is None or not at_border:
+        if self.task.interval is None or newest_step(self.run) < self._border(self.generation):
             return self._end("stopped", "somebody asked it to")
+        self._round = max(self._round, self._border(self.generation))  # no line need say it
+        told = self._report() | {"generation": self.generation}
         self.generation += 1
-        return self._report() | {"generation": self.generation - 1}
+        self._values.clear()
+        return told
+
+    def _border(self, generation: int) -> int:
+        """The round that ends a generation of a population."""
+        return self.task.first_round + generation * (self.task.interval or 0)
 
     def _end(self, status: Status, reason: str) -> dict[str, Any]:
         self.cleanup()

@@ -106,12 +106,15 @@ def explore(space: Space, settings: Mapping[str, Any], resample: float, random: 
     }
 
 
-def exploit(scores: Mapping[int, float], quantile: float, random: Random) -> dict[int, int]:
+def exploit(
+    scores: Mapping[int, float], quantile: float, randoms: Mapping[int, Random]
+) -> dict[int, int]:
     """Who takes whose place: the lowest scores each get one of the highest, by number.
 
-    Equal scores are told apart by number; one member alone stays as it is.
+    Equal scores are told apart by number; one member alone stays as it is. Nobody takes the place
+    of a member without a score (-inf). `randoms` holds each member's own.
     """
     ranked = sorted(scores, key=lambda number: (scores[number], -number))
     count = min(math.ceil(len(ranked) * quantile), len(ranked) // 2)
-    donors = ranked[len(ranked) - count :]
-    return {loser: random.choice(donors) for loser in ranked[:count]}
+    donors = [n for n in ranked[len(ranked) - count :] if scores[n] > -math.inf]
+    return {loser: randoms[loser].choice(donors) for loser in ranked[:count] if donors}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -72,14 +73,23 @@ def test_the_grid_is_every_combination_once() -> None:
     assert pairs == list(itertools.product((0.1, 1.0, 10.0), ("x", "y")))
 
 
+def randoms(seed: int) -> dict[int, Random]:
+    return {number: Random(f"{seed}/{number}") for number in range(5)}
+
+
 def test_the_worst_take_the_places_of_the_best() -> None:
     scores = {0: 0.1, 1: 0.9, 2: 0.5, 3: 0.2, 4: 0.8}
     for seed in range(10):
-        replaced = space.exploit(scores, 0.4, Random(seed))
+        replaced = space.exploit(scores, 0.4, randoms(seed))
         assert set(replaced) == {0, 3} and set(replaced.values()) <= {1, 4}
-    assert space.exploit({0: 1.0}, 0.5, Random(0)) == {}
-    assert space.exploit({0: 1.0, 1: 1.0}, 0.5, Random(0)) == {1: 0}  # equal: by number
-    assert len(space.exploit(scores, 0.01, Random(0))) == 1
+    assert space.exploit({0: 1.0}, 0.5, randoms(0)) == {}
+    assert space.exploit({0: 1.0, 1: 1.0}, 0.5, randoms(0)) == {1: 0}  # equal: by number
+    worst = -math.inf
+    assert space.exploit({0: worst, 1: worst}, 0.5, randoms(0)) == {}, "nobody is a donor"
+    assert set(space.exploit({0: worst, 1: worst, 2: 0.1, 3: worst}, 0.5, randoms(0)).values()) == {
+        2
+    }
+    assert len(space.exploit(scores, 0.01, randoms(0))) == 1
 
 
 AIM = (Objective(metric="val/joint"),)
