@@ -26,7 +26,7 @@ from ray.tune.search import Searcher as TuneSearcher
 from distgan.cluster.connect import choose_device, connect, runs_at_once
 from distgan.cluster.schedulers import Generations, Halving, member
 from distgan.cluster.train import release, train
-from distgan.cluster.trial import STOP, Task, TrialRun, newest_step
+from distgan.cluster.trial import POLL_SECONDS, STOP, Task, TrialRun, newest_step
 from distgan.config import Config, save_config
 from distgan.engine import checkpoint
 from distgan.engine.runs import CONFIG
@@ -90,8 +90,10 @@ def sweep(
     curve = _measure_temperatures(plan, shared, folder, start, build)
     task = Task(plan, base, folder, start.warm, start.round, build)
     _play(task, journal, start, asker, count, limit, should_stop)
+    for complaint in results.complaints(journal, plan):
+        print(complaint, flush=True)
     if curve is not None:
-        (folder / CURVE).write_text(json.dumps(ray.get(curve)))
+        _keep_curve(curve, folder / CURVE, should_stop)
     return journal.have_ended(count)
 
 
@@ -161,6 +163,19 @@ def _measure_temperatures(
     cpus, gpus = shared.engine.cpus_per_worker, shared.engine.gpus_per_worker
     options = {"num_cpus": cpus, "num_gpus": gpus if device == "cuda" else 0}
     return ray.remote(measure).options(**options).remote()
+
+
+def _keep_curve(curve: Any, path: Path, should_stop: Callable[[], bool]) -> None:
+    """Wait for the temperatures' measures and write them; the sweep is whole without them."""
+    while not ray.wait([curve], timeout=POLL_SECONDS)[0]:
+        if should_stop():
+            ray.cancel(curve)
+            return
+    try:
+        path.write_text(json.dumps(ray.get(curve)))
+    except ray.exceptions.RayError as error:
+        why = str(error).strip().splitlines()[-1]
+        print(f"temperatures: not measured, the report goes without: {why}", flush=True)
 
 
 def _play(
@@ -235,10 +250,9 @@ def _scheduler(task: Task, journal: Journal, start: Start, count: int, limit: in
         return tune.schedulers.FIFOScheduler()
     halving = Halving(plan, journal, start.rounds - start.round)
     metric = plan.objectives[0].metric
-    for number, trial in journal.trials.items():
-        if trial.has_ended:
-            known = results.series(journal, number, metric)
-            halving.replay(number, [{"trial_rounds": r - start.round, metric: v} for r, v in known])
+    for number in journal.trials:
+        known = results.series(journal, number, metric)
+        halving.replay(number, [{"trial_rounds": r - start.round, metric: v} for r, v in known])
     return halving
 
 

@@ -4,6 +4,7 @@ and the best settings as a file for launch/train.py."""
 from __future__ import annotations
 
 import csv
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -69,6 +70,18 @@ def series(journal: Journal, number: int, metric: str) -> list[tuple[int, float]
     lines = journal.lines(number)
     known = [(line["round"], line[metric]) for line in lines if line.get(metric) is not None]
     return [(place, value) for place, value in known if math.isfinite(value)]
+
+
+def complaints(journal: Journal, sweep: Sweep) -> list[str]:
+    """A sentence for each objective that no trial has logged though one has logged something."""
+    logged = {name for number in journal.trials for line in journal.lines(number) for name in line}
+    found = []
+    for metric in (objective.metric for objective in sweep.objectives):
+        if logged and metric not in logged:
+            near = difflib.get_close_matches(metric, sorted(logged), n=3)
+            known = f"did you mean {' or '.join(near)}?" if near else f"logged: {sorted(logged)}"
+            found.append(f"objectives: no trial has logged {metric}; {known}")
+    return found
 
 
 def write(journal: Journal, sweep: Sweep, base: Config) -> list[Row]:
