@@ -44,6 +44,8 @@ def main(words: list[str] | None = None) -> int:
     try:
         return arguments.command(arguments)
     except (ValueError, OSError) as error:
+        for line in vars(error).get("__notes__", ()):
+            print(line, file=sys.stderr)
         print(f"prepare.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

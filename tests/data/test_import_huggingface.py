@@ -181,6 +181,19 @@ def test_classes_of_parquet(tmp_path: Path, capsys: Captured) -> None:
     assert [split.facts(i)["class"] for i in range(3)] == [1, 0, 1]
 
 
+def test_files_of_the_same_name_are_told_apart_before_writing(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    for language in ("en", "fr"):
+        (tmp_path / "set" / language).mkdir(parents=True)
+        path = tmp_path / "set" / language / "train.parquet"
+        pq.write_table(table(0, 2, text=["a", "b"]), path)
+    said = refusal(capsys, tmp_path / "x", "huggingface", tmp_path / "set")
+    assert "en/train.parquet and " in said and "fr/train.parquet would share the key" in said
+    assert "train.parquet: 2 rows, images in 'image'" in said
+    assert not (tmp_path / "x.partial").exists()
+
+
 def test_cells_that_json_cannot_hold(tmp_path: Path, capsys: Captured) -> None:
     """Dates and decimals become text, bytes are dropped, whichever form the dataset has."""
     cells = {

@@ -198,6 +198,24 @@ def test_large_sets_that_differ_are_told_apart_at_once() -> None:
     assert time.process_time() - began < 10  # a set made anew for each name takes a minute
 
 
+def test_two_images_of_a_split_may_not_share_a_key(folder: Path) -> None:
+    """Also where keys are given; the report so far comes with the error."""
+    described = [
+        Described("1.jpg", [Caption("a")], "train"),
+        Described("2.jpg", [Caption("a")], "train", key="1"),
+        Described("gone.jpg", [Caption("a")], "train"),
+    ]
+    with pytest.raises(
+        ValueError, match=r"split train: .*1\.jpg and .*2\.jpg would share"
+    ) as error:
+        joined(folder, described)
+    notes = error.value.__notes__
+    assert "dropped 1: described images that are not there: gone.jpg" in notes
+    assert len(set(notes)) == len(notes)
+    described[1].split = "val"
+    assert joined(folder, described).splits == ("train", "val")
+
+
 def test_no_split_may_be_empty(folder: Path) -> None:
     described = [Described("1.jpg", [Caption("a")], "train"), Described("2.jpg", [], "val")]
     with pytest.raises(ValueError, match="split val would be empty: samples found: train 1, val 0"):

@@ -15,7 +15,8 @@ An importer reads its annotations into `Described` and calls `join`; the rest is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,9 +98,20 @@ class ImageFiles:
         Images without a split get one of `fractions` by a hash of their key. `unlabelled` keeps
         images that have no captions (None: there is no such option); `texts` are lines by style.
         ValueError when a split would be empty, or when fewer than `options.min_joined` of a
-        split's images are there.
+        split's images are there; the report so far is among its notes.
         """
-        merged = merge(described)
+        with self._telling():
+            found = self._joined(merge(described), images, fractions, unlabelled)
+        self.place(found, texts)
+
+    def _joined(
+        self,
+        merged: Mapping[str, Described],
+        images: Mapping[str, Path],
+        fractions: Sequence[tuple[str, float]],
+        unlabelled: bool | None,
+    ) -> Mapping[str, Sequence[Found]]:
+        """The samples by split, see `join`; what is left out goes into the report."""
         if not merged:
             raise ValueError(f"no image is described, {len(images):,} are there: nothing to import")
         self._check_joined(merged, images)
@@ -126,25 +138,38 @@ class ImageFiles:
                 continue
             split = said.split or split_by_name(key, fractions)
             found[split].append(Found(key, paths[name], kind, captions, said.facts))
-        self.place(found, texts)
+        return found
 
     def place(
         self, found: Mapping[str, Sequence[Found]], texts: Mapping[str, Sequence[str]] | None = None
     ) -> None:
         """Settle on these samples by split and lines by style (`--lines` join them); report both.
 
-        ValueError when a split would be empty.
+        ValueError when a split would be empty, or when two samples in one have the same key; the
+        report so far is among its notes.
         """
-        for split, samples in found.items():
-            if not samples:
-                counts = ", ".join(f"{name} {len(those):,}" for name, those in found.items())
-                raise ValueError(f"split {split} would be empty: samples found: {counts}")
-            self.report.say(_line(split, samples))
+        with self._telling():
+            for split, samples in found.items():
+                if not samples:
+                    counts = ", ".join(f"{name} {len(those):,}" for name, those in found.items())
+                    raise ValueError(f"split {split} would be empty: samples found: {counts}")
+                _check_keys(split, samples)
+                self.report.say(_line(split, samples))
         styles = dict.fromkeys([*(texts or {}), *self._lines])
         self._texts = {s: (*(texts or {}).get(s, ()), *self._lines.get(s, ())) for s in styles}
         for style, lines in self._texts.items():
             self.report.say(f"text without images: {len(lines):,} lines {style}")
         self._found, self.splits = dict(found), tuple(found)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Adds the report to a ValueError: what was found and dropped tells why it is one."""
+        try:
+            yield
+        except ValueError as error:
+            for line in self.report.text():
+                error.add_note(line)
+            raise
 
     def _check_joined(self, described: Mapping[str, Described], images: Mapping[str, Path]) -> None:
         named: dict[str | None, list[str]] = {}
@@ -170,6 +195,18 @@ def check_joined(
         f"found {_examples(n for n in present if n not in wanted)}; is it the right folder? "
         "For a part of a dataset lower --min-joined"
     )
+
+
+def _check_keys(split: str, samples: Iterable[Found]) -> None:
+    """ValueError naming two images, of whatever folders, that would be one sample of a split."""
+    first: dict[str, Found] = {}
+    for each in samples:
+        other = first.setdefault(each.key, each)
+        if other is not each:
+            raise ValueError(
+                f"split {split}: images {other.path} and {each.path} would share the key "
+                f"{each.key}; rename one"
+            )
 
 
 def merge(described: Iterable[Described], where: str = "the captions") -> dict[str, Described]:
