@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -95,7 +96,17 @@ def shard_file(root: Path, name: str, split: str, samples: int) -> ShardFile:
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
-    (root / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    """Write `dataset.json`, whole or not at all."""
+    path = root / MANIFEST
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(manifest.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def index_path(root: Path) -> Path:

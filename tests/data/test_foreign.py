@@ -110,6 +110,7 @@ def test_shards_without_a_name_are_of_train_or_of_their_folder(tmp_path: Path) -
         ({"json": {"caption": ["a", "b"], "captions": None}}, ["a", "b"], {}),
         ({"json": {"captions": [{"text": "a"}]}, "txt": b"b"}, ["a"], {}),
         ({"json": {"caption": None}, "txt": b"b\nc\n"}, ["b", "c"], {}),
+        ({"txt": "b\u2028c\r\nd\x85e".encode()}, ["b\u2028c", "d\x85e"], {}),
         ({"txt": b"a", "cls": b"7\n"}, ["a"], {"class": 7}),
         ({"cls": b"3"}, [], {"class": 3}),
         ({}, [], {}),
@@ -140,6 +141,23 @@ def test_keys_that_start_anew_in_each_shard(tmp_path: Path) -> None:
     data[600] ^= 1
     (tmp_path / "train-1.tar").write_bytes(data)
     assert verify(tmp_path) == ["train-1.tar: train-1:0: the image's bytes changed"]
+
+
+def test_an_index_that_cannot_be_finished_leaves_no_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    img2dataset(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="no space left"):
+            index_dataset(tmp_path)
+    assert not list(tmp_path.glob("dataset.*"))
+    assert indexed(tmp_path).splits == ("train",)
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 @pytest.mark.parametrize("start", ["at:", "train-0:"])
@@ -173,6 +191,8 @@ def test_a_copied_shard_is_no_second_one(tmp_path: Path) -> None:
         ({"k.jpg": b"x", "k.json": b"{"}, r"t-0\.tar: k\.json: not captions and facts"),
         ({"k.jpg": b"x", "k.json": b'{"captions": {"a": 1}}'}, r"k\.json: not captions"),
         ({"k.jpg": b"x", "k.txt": b"\xff"}, r"t-0\.tar: k\.txt: not UTF-8"),
+        ({"k.jpg": b"x", "k.json": b'{"a": "\\udc00"}'}, r"t-0\.tar: k\.json: not captions and f"),
+        ({"\udce9.jpg": b"x"}, r"t-0\.tar: '\\udce9': the member's name is not UTF-8"),
     ],
 )
 def test_mistakes_name_shard_and_key(tmp_path: Path, files: dict[str, bytes], error: str) -> None:
