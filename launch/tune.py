@@ -28,10 +28,10 @@ from distgan.config import Config, load_config, save_config
 from distgan.engine.runs import CONFIG, RunError, keep_at_home, new_folder
 from distgan.engine.stop import StopOnSignal
 from distgan.methods import CONFIGS, training
-from distgan.settings import load_settings, save_settings, with_absolute_paths
+from distgan.settings import save_settings, with_absolute_paths
 from distgan.sweeps.checks import check
 from distgan.sweeps.journal import SWEEP, Journal
-from distgan.sweeps.plan import Sweep, trial_config
+from distgan.sweeps.plan import Sweep, load_sweep, trial_config
 from distgan.sweeps.results import best, rows, write, write_hparams
 from distgan.sweeps.search import trial_count
 
@@ -98,7 +98,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Sweep, Config, Path]:
         return reopen(arguments, (here / source).resolve())
     if arguments.resume:
         raise ValueError(f"--resume: {source} is no sweep's folder")
-    plan = load_settings(here / source, arguments.words, Sweep())
+    plan = load_sweep(here / source, arguments.words)
     if not plan.config:
         raise ValueError("config must name the runs' YAML file, seen from the sweep's own")
     runs = (here / source).parent / plan.config
@@ -123,7 +123,7 @@ def reopen(arguments: argparse.Namespace, folder: Path) -> tuple[Sweep, Config, 
     for word in arguments.words:
         if word.partition("=")[0] not in MAY_CHANGE:
             raise ValueError(f"{word}: of a sweep that has begun only {', '.join(MAY_CHANGE)} may")
-    plan = load_settings(folder / SWEEP, arguments.words, Sweep())
+    plan = load_sweep(folder / SWEEP, arguments.words)
     begun, count = max(Journal(folder).trials, default=-1) + 1, trial_count(plan)
     if count < begun:
         raise ValueError(f"trials={plan.trials}: {begun} trials have begun, say at least that many")

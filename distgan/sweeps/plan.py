@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from distgan.config import Config, changed
-from distgan.settings import require
+from distgan.settings import filled, merged, read_override, read_with_base, require
 from distgan.sweeps.space import Domain
 
 Settings = Mapping[str, Any]
@@ -131,6 +132,46 @@ class Sweep:
                 f"scheduler=pbt needs searcher=random and trials of at least 2, its population; "
                 f"got searcher={self.searcher}, trials={self.trials}"
             )
+
+
+def load_sweep(path: str | Path, overrides: Sequence[str]) -> Sweep:
+    """A sweep's YAML file with overrides; both may nest the dotted keys of settings and search."""
+    given: Any = _flattened(read_with_base(Path(path)))
+    for word in overrides:
+        given = merged(given, _flattened(read_override(word)))
+    result = filled(Sweep(), given, "")
+    assert isinstance(result, Sweep)
+    return result
+
+
+def _flattened(given: Mapping[str, Any]) -> dict[str, Any]:
+    """With settings and search as mappings of dotted keys to values and to domains."""
+    flat = dict(given)
+    for name, is_leaf in (("settings", _is_value), ("search", _is_domain)):
+        if isinstance(flat.get(name), dict):
+            flat[name] = {
+                key: value
+                for first, inner in flat[name].items()
+                for key, value in _leaves(str(first), inner, is_leaf)
+            }
+    return flat
+
+
+def _leaves(key: str, value: Any, is_leaf: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    if is_leaf(value):
+        yield key, value
+        return
+    for name, inner in value.items():
+        yield from _leaves(f"{key}.{name}", inner, is_leaf)
+
+
+def _is_value(value: Any) -> bool:
+    return not (isinstance(value, dict) and value)
+
+
+def _is_domain(value: Any) -> bool:
+    """A domain holds lists, a level of keys holds mappings alone."""
+    return _is_value(value) or not all(isinstance(inner, dict) for inner in value.values())
 
 
 def trial_config(base: Config, sweep: Sweep, settings: Settings) -> Config:
