@@ -77,7 +77,8 @@ class Stream:
         decoder: DeviceDecoder | None = None,
     ) -> None:
         """`read_ahead`: samples whose files each reading process fetches before their turn, as
-        far as `read_ahead_bytes` allow. `decoder`: for a source that hands over files."""
+        far as `read_ahead_bytes` allow. `pin`: batches lie in pinned memory, where there is CUDA.
+        `decoder`: for a source that hands over files."""
         if not 0 <= rank < size:
             raise ValueError(f"rank must be in [0, {size}), got {rank}")
         if rows < size:
@@ -196,7 +197,8 @@ class Stream:
         reader = Reader(self.source, self.order, self.rows, plan)
         if self.loaders == 0:
             self._reader = reader
-            return (reader.__getitems__(share) for share in self._shares())
+            loaded = (reader.__getitems__(share) for share in self._shares())
+            return map(_pinned, loaded) if self.pin and torch.cuda.is_available() else loaded
         context = multiprocessing.get_context("forkserver")
         # a process forked from one that has imported torch starts in no time
         context.set_forkserver_preload(["__main__", "distgan.data.stream"])
@@ -328,6 +330,15 @@ class _Endless:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         return self._shares()
+
+
+def _pinned(loaded: Loaded) -> Loaded:
+    """As data loaders do it: copies to the device then go on beside the work."""
+    batch = {
+        name: value.pin_memory() if isinstance(value, Tensor) else value
+        for name, value in loaded.batch.items()
+    }
+    return loaded._replace(batch=batch)
 
 
 def _as_it_is(loaded: Any) -> Any:
