@@ -110,7 +110,9 @@ class DataConfig:
     # samples that each of these fetches before their turn; None: 256, but 0 from a local disk
     read_ahead: int | None = None
     read_ahead_mb: int = 64  # MiB it may hold meanwhile
-    max_bad_samples: int = 0  # damaged samples a run may replace before it stops
+    # damaged samples a run may replace before it stops: in an epoch of a stream over all workers;
+    # among the images that are encoded, or their features, of a split by each worker
+    max_bad_samples: int = 0
 
     def __post_init__(self) -> None:
         require(self.image_size >= 16, "image_size", self.image_size, "at least 16")

@@ -28,7 +28,9 @@ class Features:
     """The regions (K, D) of every image of a split, computed block by block when first needed.
 
     An image that cannot be read stands as black; it is counted and named in `bad`, and more of
-    them than `max_bad_samples` raise TooManyBadSamples.
+    them than `max_bad_samples` raise TooManyBadSamples. They are counted in this split and on
+    this rank alone: ranks ask for different images at different times and cannot wait for each
+    other here, so a run may meet as many in each split and on each rank before it stops.
     """
 
     def __init__(
