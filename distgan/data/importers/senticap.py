@@ -4,8 +4,8 @@ From users.cecs.anu.edu.au/~u4534172/senticap.html: senticap_dataset.zip; from c
 val2014.zip. The factual captions beside it must not come from SentiCap's test images, so they are
 train2014's (see `prepare.py coco --help`; of Karpathy's splits, those with `--restval drop`):
 
-  prepare.py coco --train annotations/captions_train2014.json train2014 --out data/coco
-  prepare.py senticap data/senticap_dataset.json --images val2014 --beside data/coco \\
+  prepare.py coco --train annotations/captions_train2014.json train2014 --out data/coco2014
+  prepare.py senticap data/senticap_dataset.json --images val2014 --beside data/coco2014 \\
       --out data/senticap
 
 The CSV form has its splits in files of their own, found beside the one that is named:
