@@ -32,7 +32,7 @@ from distgan.data.samples import Caption
 from distgan.data.shard_index import EXTENSIONS, SCHEMA, Row, row, shard_file
 from distgan.data.shards import describe, text_file
 from distgan.data.tars import Member, members
-from distgan.data.texts import read_lines
+from distgan.data.texts import lines_of, read_lines
 
 _USUAL = re.compile(r"(training|train|validation|valid|val|dev|testing|test)(\d*)")  # splits
 _ALIASES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
@@ -210,6 +210,7 @@ def _from_json(where: str, content: bytes) -> tuple[list[Caption], dict[str, Any
                 continue  # a fact of that name
             if name in facts and not _say_something(captions):
                 captions = _listed(facts.pop(name)) or captions
+        json.dumps(facts, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{where}: not captions and facts: {error!r}") from error
     return captions, facts
@@ -226,7 +227,7 @@ def _listed(given: Any) -> list[Caption]:
 
 def _from_text(where: str, content: bytes) -> list[Caption]:
     try:
-        lines = content.decode("utf-8-sig").splitlines()
+        lines = lines_of(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: not UTF-8: {error}") from error
     return [Caption(s.strip()) for s in lines if s.strip()]

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from distgan.data.samples import Sample
 from distgan.data.shard_index import EXTENSIONS, FACTUAL, SCHEMA, Row, row, write_index
 from distgan.data.tars import add
-from distgan.data.texts import words_of
+from distgan.data.texts import is_unicode, words_of
 
 ROWS = "rows"  # folder of finished shards' index rows within OUT.partial
 
@@ -186,6 +186,8 @@ def _add_sample(tar: tarfile.TarFile, split: str, shard: str, sample: Sample) ->
 
 def _check(sample: Sample) -> None:
     key = sample.key
+    if not is_unicode(key):
+        raise ValueError(f"key {key!a} is not UTF-8")
     if not key or any(c in key for c in "./\\\n") or key != key.strip():
         raise ValueError(f"key {key!r}: keys are file names without dots and slashes")
     if sample.extension not in EXTENSIONS:
@@ -201,4 +203,9 @@ def _check(sample: Sample) -> None:
 
 def _json(sample: Sample) -> bytes:
     captions = [{"text": caption.text, "style": caption.style} for caption in sample.captions]
-    return json.dumps({"captions": captions, **sample.facts}, ensure_ascii=False).encode()
+    try:
+        return json.dumps({"captions": captions, **sample.facts}, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, TypeError) as error:
+        raise ValueError(
+            f"{sample.key}: JSON cannot hold its captions and facts: {error}"
+        ) from error

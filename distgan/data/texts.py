@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import string
 import unicodedata
 from pathlib import Path
@@ -44,6 +45,20 @@ def fault_of(text: str) -> str | None:
     if words > MAX_WORDS:
         return f"has {words:,} words, more than {MAX_WORDS:,}: {text[:_SHOWN]!r}..."
     return None
+
+
+def is_unicode(text: str) -> bool:
+    """Can UTF-8 say it? Not half a surrogate pair, nor a file name in another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines that LF, CR LF or CR end; a form feed, NEL or U+2028 is within a line."""
+    return [line.removesuffix("\n") for line in io.StringIO(text, newline=None)]
 
 
 def read_utf8(path: Path) -> str:

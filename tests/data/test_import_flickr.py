@@ -152,6 +152,13 @@ def test_any_dataset_takes_lines_of_a_style(
     assert "no.txt does not exist" in said
 
 
+def test_a_line_separator_is_within_a_caption(tmp_path: Path) -> None:
+    path = tmp_path / "captions.token"
+    path.write_text("a.jpg#0\tone\u2028two\r\na.jpg#1\tthree\x85four\r\n", encoding="utf-8")
+    said = [("a.jpg", "one\u2028two"), ("a.jpg", "three\x85four")]
+    assert list(read_captions(path)) == said
+
+
 def test_an_open_quote_eats_no_captions(tmp_path: Path) -> None:
     path = tmp_path / "captions.txt"
     rows = ["image,caption", 'a.jpg,"one, ""two"" ."', 'b.jpg,"three', "c.jpg,four"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,37 @@ def test_rows_without_a_caption(tmp_path: Path, capsys: Captured) -> None:
     words = ("folder", table, *ALL_TRAIN, "--unlabelled", "--lines", "plain", tmp_path / "l.txt")
     (tmp_path / "l.txt").write_text("a line\n")
     assert texts_by_key(prepared(tmp_path / "none", *words))["train"] == {"a": [], "b": [], "c": []}
+
+
+def test_only_line_ends_part_lines(tmp_path: Path) -> None:
+    """Not U+2028, NEL or a form feed, which str.splitlines takes for ends of lines."""
+    write_images(tmp_path / "pics", ["a.jpg", "b.jpg"])
+    odd = "one\u2028two\x85three\x0cfour"
+    (tmp_path / "t.csv").write_text(f"image,caption\r\npics/a.jpg,{odd}\r\npics/b.jpg,x\r\n")
+    for image in ("a", "b"):
+        (tmp_path / "pics" / f"{image}.txt").write_text(f"{odd}\r\nfive\r\n")
+    dataset = prepared(tmp_path / "table", "folder", tmp_path / "t.csv", *ALL_TRAIN)
+    said = {"pics_a": ["one two three four"], "pics_b": ["x"]}
+    assert texts_by_key(dataset)["train"] == said
+    dataset = prepared(tmp_path / "beside", "folder", tmp_path / "pics", *ALL_TRAIN)
+    said = {key: ["one two three four", "five"] for key in "ab"}
+    assert texts_by_key(dataset)["train"] == said
+
+
+def test_names_and_captions_that_are_no_unicode(tmp_path: Path, capsys: Captured) -> None:
+    write_images(tmp_path / "pics", ["a.jpg", "b.jpg"])
+    rows = [{"image": "a.jpg", "caption": "half \ud83d"}, {"image": "b.jpg", "caption": "x"}]
+    (tmp_path / "pics" / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("folder", tmp_path / "pics", *ALL_TRAIN)
+    assert texts_by_key(prepared(tmp_path / "out", *words))["train"] == {"b": ["x"]}
+    report = capsys.readouterr().out
+    assert r"dropped 1: captions with half a surrogate pair: a.jpg 'half \ud83d'" in report
+    rows[1]["note"] = "\udc00"
+    (tmp_path / "pics" / "captions.jsonl").write_text(json.dumps(rows[1]))
+    assert "b: JSON cannot hold its captions and facts" in refusal(capsys, tmp_path / "x", *words)
+    (tmp_path / "pics" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(picture(1))
+    said = refusal(capsys, tmp_path / "x", *words)
+    assert r"pics: the file name b'caf\xe9.jpg' is not UTF-8; rename it" in said
 
 
 def test_an_open_quote_eats_no_rows(tmp_path: Path, capsys: Captured) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from distgan.data.importers.found import Report
 from distgan.data.importers.pickles import as_list, read_plain
 from distgan.data.samples import Caption
+from distgan.data.texts import lines_of
 
 SPLITS = ("train", "test")
 NAMES, CLASSES = "filenames.pickle", "class_info.pickle"
@@ -101,7 +102,7 @@ def read_text(folder: Path, name: str, report: Report) -> list[Caption]:
         report.drop("text files that are not UTF-8, read as Latin-1 instead of", path.name)
         text = content.decode("latin-1")
     # two U+FFFD stand for a space in AttnGAN's text
-    lines = [line.replace("\ufffd\ufffd", " ").strip() for line in text.splitlines()]
+    lines = [line.replace("\ufffd\ufffd", " ").strip() for line in lines_of(text)]
     return [Caption(line) for line in lines if line]
 
 

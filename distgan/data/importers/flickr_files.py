@@ -11,6 +11,7 @@ from pathlib import Path
 
 from distgan.data.importers.pickles import load_plain
 from distgan.data.importers.tables import QUOTES
+from distgan.data.texts import lines_of
 
 _TABLE = re.compile(r"(?P<name>[^|]+)\|\s*\d+\s*(?:\||\s)(?P<text>.*)$")
 _TOKENS = re.compile(r"(?P<name>[^#\t]+)(?:#[^\t]*)?\t(?P<text>.*)$")
@@ -37,7 +38,7 @@ def read_captions(path: Path) -> Iterator[tuple[str, str]]:
     if head.replace(" ", "") == "image,caption":
         yield from _of_two_columns(path, text)
         return
-    lines = text.splitlines()
+    lines = lines_of(text)
     if head.replace(" ", "") == "image_name|comment_number|comment":
         form, wanted, lines, first = _TABLE, "'NAME| NUMBER| CAPTION'", lines[1:], 2
     elif "\t" in head:
@@ -72,7 +73,7 @@ def _of_two_columns(path: Path, text: str) -> Iterator[tuple[str, str]]:
 def read_names(path: Path) -> list[str]:
     """File names from a pickled list, or from the lines of a .txt file."""
     if path.suffix == ".txt":
-        return path.read_text("utf-8-sig").splitlines()
+        return lines_of(path.read_text("utf-8-sig"))
     names = load_plain(path)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path}: not a list of file names")
@@ -83,7 +84,7 @@ def read_splits(lists: Mapping[str, Path]) -> dict[str, str]:
     """The split of each image that the lists name. ValueError naming an image in two of them."""
     splits: dict[str, str] = {}
     for split, path in lists.items():
-        for line in path.read_text("utf-8-sig").splitlines():
+        for line in lines_of(path.read_text("utf-8-sig")):
             name = line.strip() if "." in line else f"{line.strip()}.jpg"
             if line.strip() and splits.setdefault(name, split) != split:
                 raise ValueError(f"{path}: {name} is in the list of {splits[name]} too")

@@ -27,7 +27,7 @@ from distgan.data.importers.joining import Described, ImageFiles, check_joined, 
 from distgan.data.importers.options import fractions_of, option
 from distgan.data.importers.tables import SUFFIXES, ColumnOptions, read_described
 from distgan.data.samples import Caption
-from distgan.data.texts import read_utf8
+from distgan.data.texts import lines_of, read_utf8
 
 _TABLES = tuple(f"captions{suffix}" for suffix in SUFFIXES)
 
@@ -83,7 +83,7 @@ class FolderOfImages(ImageFiles):
         given = {name: Described(name) for name in images}
         for name, path in images.items():
             if _beside(path).is_file():
-                lines = read_utf8(_beside(path)).splitlines()
+                lines = lines_of(read_utf8(_beside(path)))
                 given[name].captions += [Caption(line) for line in lines if line.strip()]
         self.report.say(f"found {len(images):,} images, captions in .txt files beside them")
         return given

@@ -16,7 +16,7 @@ from distgan.data.images import decode, kind_of
 from distgan.data.manifest import file_sha256
 from distgan.data.progress import Bar
 from distgan.data.samples import Caption
-from distgan.data.texts import words_of
+from distgan.data.texts import is_unicode, words_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _LONG_WAIT = 2000  # images that take long enough to say so
@@ -63,7 +63,13 @@ def image_files(folder: Path) -> dict[str, Path]:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
         raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
-    return {path.relative_to(folder).as_posix(): path for path in paths}
+    images = {path.relative_to(folder).as_posix(): path for path in paths}
+    for name in images:
+        if not is_unicode(name):
+            raise ValueError(
+                f"{folder}: the file name {os.fsencode(name)!r} is not UTF-8; rename it"
+            )
+    return images
 
 
 def readable(paths: Mapping[str, Path], report: Report) -> dict[str, str]:
@@ -93,11 +99,13 @@ def check_image(data: bytes) -> str:
 
 
 def with_words(captions: Iterable[Caption], name: str, report: Report) -> tuple[Caption, ...]:
-    """The captions that have words, trimmed; the others are reported."""
+    """The captions that have words, in Unicode, trimmed; the others are reported."""
     kept = []
     for caption in captions:
         text = " ".join(caption.text.split())
-        if words_of(text):
+        if not is_unicode(text):
+            report.drop("captions with half a surrogate pair", f"{name} {text!a}")
+        elif words_of(text):
             kept.append(Caption(text, caption.style))
         else:
             report.drop("captions without words", f"{name} {caption.text!r}")
