@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from distgan.cluster.tune import Build, sweep
+from distgan.cluster.shared_stages import Build
+from distgan.cluster.tune import sweep
 from distgan.config import Config
 from distgan.sweeps import results
 from distgan.sweeps.journal import Journal

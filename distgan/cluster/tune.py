@@ -25,6 +25,7 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from distgan.cluster.connect import choose_device, connect, runs_at_once
 from distgan.cluster.schedulers import Generations, Halving, member
+from distgan.cluster.shared_stages import Build, check_shared
 from distgan.cluster.train import release, train
 from distgan.cluster.trial import POLL_SECONDS, STOP, Task, TrialRun, newest_step
 from distgan.config import Config, save_config
@@ -32,7 +33,6 @@ from distgan.engine import checkpoint
 from distgan.engine.runs import CONFIG
 from distgan.engine.world import World
 from distgan.methods import training
-from distgan.methods.method import Method
 from distgan.sweeps import results, search
 from distgan.sweeps.checks import check
 from distgan.sweeps.journal import CURVE, Journal
@@ -49,7 +49,6 @@ QUIET = {
     "TUNE_WARN_THRESHOLD_S": "10",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-Build = Callable[[Config, World], Method]
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,7 @@ def sweep(
     journal = Journal(folder)
     limit = concurrency(plan, shared)
     asker, count = _asker(plan, points)
+    check_shared(plan, base, points, build)
     start = warm_up(plan, shared, folder, should_stop, build)
     if start is None:
         return False
