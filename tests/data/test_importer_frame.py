@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -188,14 +187,6 @@ def test_how_much_must_join_is_chosen() -> None:
     check_joined("captions", named, present, 0.3)
     with pytest.raises(ValueError, match="of 10 images that it names, 3 are among the 3"):
         check_joined("captions", named, present, 0.31)
-
-
-def test_large_sets_that_differ_are_told_apart_at_once() -> None:
-    named = [f"{i}.jpg" for i in range(60_000)]
-    began = time.process_time()
-    with pytest.raises(ValueError, match="found nothing else"):
-        check_joined("captions", named, dict.fromkeys(named[:29_000]), 0.5)
-    assert time.process_time() - began < 10  # a set made anew for each name takes a minute
 
 
 def test_two_images_of_a_split_may_not_share_a_key(folder: Path) -> None:
