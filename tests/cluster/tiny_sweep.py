@@ -1,6 +1,6 @@
 """Sweeps a tiny GAN on a Ray cluster: the program that the tests start, stop and kill.
 
-python tests/cluster/tiny_sweep.py FOLDER [sweep settings: trials=4 scheduler=pbt ...]
+python tests/cluster/tiny_sweep.py FOLDER search={...} [sweep settings: trials=4 scheduler=pbt ...]
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from distgan.settings import load_settings
 from distgan.sweeps import results
 from distgan.sweeps.journal import Journal
 from distgan.sweeps.plan import Objective, Sweep
-from distgan.sweeps.space import Domain
 
 COORDINATOR = "_AutoscalingCoordinatorActor"
 """Ray Train's own: one for a whole cluster, from the first run on."""
@@ -42,13 +41,7 @@ def base(folder: Path) -> Config:
     )
 
 
-PLAN = Sweep(
-    search={
-        "method.lam": Domain(grid=(0.5, 1.0)),
-        "method.g_steps": Domain(grid=(1, 2)),
-    },
-    objectives=(Objective(metric="val/lam"), Objective(metric="val/boldness")),
-)
+PLAN = Sweep(objectives=(Objective(metric="val/lam"), Objective(metric="val/boldness")))
 
 
 def left_behind() -> dict[str, Any]:
