@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,7 +20,7 @@ from distgan.data.folder import Extent, Folder, Read, read_now
 from distgan.data.images import decode
 from distgan.data.manifest import INDEX, MANIFEST, Manifest, parse_manifest
 from distgan.data.samples import Caption
-from distgan.data.shard_index import is_unseen
+from distgan.data.shard_index import is_unseen, read_index
 from distgan.data.vocabulary import Vocabulary
 
 
@@ -214,7 +212,7 @@ def _read_manifest(folder: Folder) -> bytes:
 
 def _read_index(content: bytes, where: str) -> pa.Table:
     try:
-        return pq.read_table(io.BytesIO(content))
+        return read_index(content)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{where}: not a Parquet file: {error}") from error
 

@@ -66,6 +66,16 @@ def write_index(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd", row_group_size=65536)
 
 
+def read_index(content: bytes) -> pa.Table:
+    """The rows that `write_index` wrote. pa.ArrowException or OSError for what is no Parquet.
+
+    On this thread alone: Arrow's pools, when they have only just started, may abort a program
+    that ends at once.
+    """
+    file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+    return file.read(use_threads=False)
+
+
 def check_keys(table: pa.Table) -> None:
     """ValueError naming keys that occur twice within a split."""
     seen = Counter(zip(table["split"].to_pylist(), table["key"].to_pylist(), strict=True))

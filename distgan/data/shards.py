@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distgan.data.layout import LaidOut, VocabularyOptions, WriteOptions
 from distgan.data.manifest import MANIFEST, Manifest, ShardFile, TextFile, parse_manifest
@@ -35,11 +34,11 @@ from distgan.data.pieces import (
 from distgan.data.progress import Progress, silent
 from distgan.data.shard_index import (
     FACTUAL,
-    SCHEMA,
     check_keys,
     count_captions,
     index_path,
     is_unseen,
+    read_index,
     shard_file,
     write_index,
     write_manifest,
@@ -131,7 +130,7 @@ def _finish(
     pieces: Sequence[Piece],
     options: WriteOptions,
 ) -> None:
-    tables = [pq.read_table(rows_path(partial, piece), schema=SCHEMA) for piece in pieces]
+    tables = [read_index(rows_path(partial, piece).read_bytes()) for piece in pieces]
     shards = [shard_file(partial, p.name, p.split, p.samples) for p in pieces]
     texts = {style: list(lines) for style, lines in sorted(importer.texts().items())}
     files = tuple(_write_text(partial, style, lines) for style, lines in texts.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from distgan.data.damage import UnreadableImage
 from distgan.data.feature_shards import verify_features
@@ -30,6 +28,7 @@ from distgan.data.manifest import (
 )
 from distgan.data.progress import Progress, silent
 from distgan.data.read_ahead import ReadAhead
+from distgan.data.shard_index import read_index
 from distgan.data.tars import BLOCK, header_belongs, padded
 from distgan.data.texts import fault_of
 
@@ -123,7 +122,7 @@ def _rows_by_shard(
         problems.append(f"{INDEX}: changed, or of another dataset (its hash differs)")
         return None
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = read_index(content)
     except (pa.ArrowException, OSError) as error:
         problems.append(f"{INDEX}: not a Parquet file: {error}")
         return None
