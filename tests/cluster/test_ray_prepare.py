@@ -13,7 +13,7 @@ pytest.importorskip("ray")
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 PREPARE = ROOT / "launch/prepare.py"
-SHAPES = ["shapes", "--images", 300, "--val", 10, "--test", 10, "--unlabelled", 10, "--styled", 5]
+SHAPES = ["shapes", "--images", 1500, "--val", 10, "--test", 10, "--unlabelled", 10, "--styled", 5]
 SHAPES += ["--lines", 10, "--size", 96, "--shorter", 80, "--quality", 90, "--shard-samples", 10]
 
 MISTAKEN = """
@@ -59,7 +59,7 @@ def test_tasks_write_what_processes_write(
     out = tmp_path / "shapes"
     said, code = ended(cluster.run(PREPARE, *SHAPES, "--out", out, "--ray"))
     assert code == 0, said
-    assert "340 of 340 samples" in said
+    assert "1,540 of 1,540 samples" in said
     assert contents(out) == expected
 
 

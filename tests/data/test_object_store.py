@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ def store() -> Iterator[Any]:
     patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     import boto3  # comes with moto
 
+    forkserver._forkserver._stop()  # one that earlier tests started has not this environment
     client = boto3.client("s3")
     client.create_bucket(Bucket=BUCKET)
     yield client
+    forkserver._forkserver._stop()
     server.stop()
     patch.undo()
 
