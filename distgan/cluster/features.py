@@ -16,12 +16,12 @@ import ray
 import torch
 
 from distgan.cluster.connect import connect
+from distgan.cluster.prepare import RETRIES, check_task
 from distgan.data.feature_manifest import Recipe
 from distgan.data.feature_writing import FeaturePiece, WriteFeatures
 from distgan.methods.feature_making import EncoderFile, Maker
 
 _AHEAD = 2  # tasks of a device: the next one waits where the last one ends
-_RETRIES = 5  # of a task whose process or node died
 
 
 class _Refused(NamedTuple):
@@ -56,7 +56,7 @@ def on_cluster(
                     return
                 for done in ray.wait(list(running), num_returns=1)[0]:
                     piece = running.pop(done)
-                    _check(done, piece)
+                    check_task(done, piece.name)
                     yield piece
         finally:
             for unfinished in running:
@@ -76,23 +76,11 @@ def _task(device: Literal["auto", "cpu", "cuda"]) -> tuple[Any, int]:
     return _write_piece.options(num_cpus=1), max(1, int(resources.get("CPU", 1)))
 
 
-def _check(task: Any, piece: FeaturePiece) -> None:
-    try:
-        refused = ray.get(task)
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-        raise ChildProcessError(
-            f"{piece.name}: the process that made it died {_RETRIES + 1} times, of too little "
-            f"memory perhaps: {str(error).strip().splitlines()[0]}"
-        ) from error
-    if refused is not None:
-        raise ValueError(f"{piece.name}: on node {refused.node}: {refused.reason}")
-
-
 _makers: dict[tuple[EncoderFile, str, Recipe], Maker] = {}
 """Of this worker process: the next task of the same kind finds the encoder there."""
 
 
-@ray.remote(max_retries=_RETRIES)
+@ray.remote(max_retries=RETRIES)
 def _write_piece(
     file: EncoderFile, path: str, recipe: Recipe, folder: Path, piece: FeaturePiece
 ) -> _Refused | None:

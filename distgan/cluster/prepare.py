@@ -18,7 +18,7 @@ from distgan.cluster.connect import connect
 from distgan.data.pieces import ROWS, Importer, Piece, WritePieces, write_piece
 
 _AHEAD = 2  # tasks of a CPU: the next one waits where the last one ends
-_RETRIES = 5  # of a task whose process or node died
+RETRIES = 5  # of a task whose process or node died
 
 
 class _Refused(NamedTuple):
@@ -52,7 +52,7 @@ def on_cluster(address: str = "auto") -> WritePieces:
                 done, _ = ray.wait(list(running), num_returns=1)
                 for task in done:
                     piece = running.pop(task)
-                    _check(task, piece)
+                    check_task(task, piece.name)
                     yield piece
         finally:
             for task in running:
@@ -61,19 +61,20 @@ def on_cluster(address: str = "auto") -> WritePieces:
     return write
 
 
-def _check(task: Any, piece: Piece) -> None:
+def check_task(task: Any, shard: str) -> None:
+    """Raise what befell the task that was to write a shard: a mistake, or its process died."""
     try:
         refused = ray.get(task)
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise ChildProcessError(
-            f"{piece.name}: the process that wrote it died {_RETRIES + 1} times, of too little "
+            f"{shard}: the process that wrote it died {RETRIES + 1} times, of too little "
             f"memory perhaps: {str(error).strip().splitlines()[0]}"
         ) from error
     if refused is not None:
-        raise ValueError(f"{piece.name}: on node {refused.node}: {refused.reason}")
+        raise ValueError(f"{shard}: on node {refused.node}: {refused.reason}")
 
 
-@ray.remote(num_cpus=1, max_retries=_RETRIES)
+@ray.remote(num_cpus=1, max_retries=RETRIES)
 def _write_piece(importer: Importer, folder: Path, piece: Piece) -> _Refused | None:
     """None when the piece is written."""
     node = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"

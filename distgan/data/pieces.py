@@ -146,10 +146,14 @@ _received: list[Importer] = []  # by this writing process: sent once, not with e
 
 
 def _receive(importer: Importer) -> None:
-    """In a process of the pool: Ctrl-C is for the first process, which then stops this one."""
+    follow_parent()
+    _received[:] = [importer]
+
+
+def follow_parent() -> None:
+    """In a process of a pool: Ctrl-C is for the first process; when that ends, so does this."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _received[:] = [importer]
 
 
 def _die_with_parent() -> None:

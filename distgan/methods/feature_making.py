@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +18,7 @@ from distgan.data.feature_manifest import Dtype, Recipe
 from distgan.data.feature_writing import FeaturePiece, WriteFeatures, write_piece
 from distgan.data.features import BLOCK
 from distgan.data.images import PREPROCESSING
+from distgan.data.pieces import follow_parent
 from distgan.models.encoders import Encoder, build_encoder, weights_digest
 
 
@@ -137,18 +136,9 @@ def _receive(
     kind: str,
     numbers: multiprocessing.Queue[int],
 ) -> None:
-    """In a process of the pool: Ctrl-C is for the first process, which then stops this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    follow_parent()
     device = torch.device(kind, numbers.get()) if kind == "cuda" else torch.device("cpu")
     _given[:] = [_Given(file, path, recipe, device)]
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _write_received(folder: Path, piece: FeaturePiece) -> None:

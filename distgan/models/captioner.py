@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, embedding_bag
 
-from distgan.models.decoder import PAD, START, Footprint, read_by_steps, shifted
+from distgan.models.decoder import PAD, START, Footprint, copy_known, read_by_steps, shifted
 from distgan.models.prepared_captioner import PreparedCaptioner
 
 
@@ -116,14 +116,7 @@ class AttentionCaptioner(nn.Module):
 
     def load_word_vectors(self, vectors: Tensor) -> None:
         """Copy (V, embedding) vectors into the embedding; a row of NaN keeps its random start."""
-        own = self.embedding.weight
-        if vectors.shape != own.shape:
-            raise ValueError(
-                f"word vectors must have shape {tuple(own.shape)}, got {tuple(vectors.shape)}"
-            )
-        known = ~vectors.isnan().any(1, keepdim=True)
-        with torch.no_grad():
-            own.copy_(torch.where(known, vectors.to(own), own))
+        copy_known(vectors, self.embedding.weight)
 
     def told(self, style: Tensor) -> Tensor | None:
         """The style as `look` and `forward` take it: None where none was built in."""

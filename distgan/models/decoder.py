@@ -123,3 +123,14 @@ def shifted(words: Tensor) -> Tensor:
 def within(words: Tensor) -> Tensor:
     """Captions (R, T) without the columns that are padding in all of them: (R, longest)."""
     return words[:, : max(1, int((words != PAD).sum(1).amax()))]
+
+
+@torch.no_grad()
+def copy_known(vectors: Tensor, embedding: Tensor) -> None:
+    """Copy word vectors (V, D) into an embedding; a row of NaN keeps what is there."""
+    if vectors.shape != embedding.shape:
+        raise ValueError(
+            f"word vectors must have shape {tuple(embedding.shape)}, got {tuple(vectors.shape)}"
+        )
+    known = ~vectors.isnan().any(1, keepdim=True)
+    embedding.copy_(torch.where(known, vectors.to(embedding), embedding))

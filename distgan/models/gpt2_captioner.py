@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from distgan.models.decoder import PAD, START, Footprint, shifted
+from distgan.models.decoder import PAD, START, Footprint, copy_known, shifted
 from distgan.models.gpt2 import Attended, Blocks, Own, Scratch, Seats, seats
 
 Mapper = Literal["mlp", "attention"]
@@ -140,14 +140,7 @@ class GPT2Captioner(nn.Module):
 
     def load_word_vectors(self, vectors: Tensor) -> None:
         """Copy (V, W) vectors into the embedding; a row of NaN keeps its random start."""
-        own = self.embedding.weight
-        if vectors.shape != own.shape:
-            raise ValueError(
-                f"word vectors must have shape {tuple(own.shape)}, got {tuple(vectors.shape)}"
-            )
-        known = ~vectors.isnan().any(1, keepdim=True)
-        with torch.no_grad():
-            own.copy_(torch.where(known, vectors.to(own), own))
+        copy_known(vectors, self.embedding.weight)
 
     def told(self, style: Tensor) -> Tensor | None:
         """The style as `look` and `forward` take it: None where none was built in."""
